@@ -1,0 +1,39 @@
+"""Errors sorted by what must happen next: try again, give the record up, or stop.
+
+Everything that goes wrong on purpose is one of three kinds. What is none of them is a mistake of
+ours: the consumer parks the record's key and wakes the developers (`shared.consumer`).
+"""
+
+from __future__ import annotations
+
+
+class BridgeError(Exception):
+    """The root of all errors raised on purpose; its text names the value and the remedy."""
+
+
+class Transient(BridgeError):
+    """The same work succeeds later without us.
+
+    `retry_seconds` is the earliest useful moment to try again, where the other side named one.
+    """
+
+    def __init__(self, reason: str, *, retry_seconds: float | None = None) -> None:
+        super().__init__(reason)
+        self.retry_seconds = retry_seconds
+
+
+class Permanent(BridgeError):
+    """No retry can help: the record is to blame.
+
+    `rule` is a short stable code for grouping (`missing-header`, `invalid-value`); `field` is the
+    place in the record, as a JSON path or a header's name.
+    """
+
+    def __init__(self, reason: str, *, rule: str, field: str = "") -> None:
+        super().__init__(reason)
+        self.rule = rule
+        self.field = field
+
+
+class Fatal(BridgeError):
+    """The service cannot go on; a person must act. The text ends with the remedy."""
