@@ -16,7 +16,7 @@ import asyncio
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, Final
 
 import structlog
@@ -318,7 +318,11 @@ class Consumer:
         self, records: Sequence[Record], end_blockers: bool, verdict: DeadLetter | Parking | None = None
     ) -> None:
         """One transaction: the fence first, then everything the batch does, then the outbox."""
-        records = [r for r in records if r.offset >= self._next_offset(r)]
+        # Plain tuples here and below: a thousand records a batch, and a `Partition` equals its tuple.
+        ends: dict[tuple[str, int], int] = {(r.topic, r.partition): r.offset + 1 for r in records}
+        steps = {Partition(*place): end for place, end in ends.items()}
+        starts = {(p.topic, p.partition): self._next_offset(p) for p in steps}
+        records = [r for r in records if r.offset >= starts[r.topic, r.partition]]
         if not records:
             return
         plan = self._plan(records) if verdict is None else _planned(verdict)
@@ -326,7 +330,6 @@ class Consumer:
         if reason := limits.exceeded_by(plan.outcomes_dead):
             await self._stop_for_good(plan.letters[-1].record.topic, reason)
         await self._make_days(plan)
-        steps = {Partition(r.topic, r.partition): r.offset + 1 for r in records}
         async with self.outbox.transaction(end_blockers=end_blockers) as tx:
             await positions.advance(tx, self.name, self._held, steps)
             duplicates = await self._carry_out(plan, tx)
@@ -382,7 +385,7 @@ class Consumer:
     def _plan(self, records: Iterable[Record]) -> _Plan:
         """Sort records by what is to be done with each; no record's mistake harms another."""
         plan = _Plan()
-        routes = self.handlers.routes
+        latest = self.outbox.clock.now() + _FUTURE_TOLERANCE
         queued: dict[ParkedKey, str] = {}
         for record in records:
             if not record.value:
@@ -394,7 +397,7 @@ class Consumer:
                 plan.parkings.append(Parking(record, rule, "queued behind its key"))
                 continue
             try:
-                found = self._read(record, routes)
+                found = self._read(record, latest)
             except Permanent as error:
                 plan.bury(DeadLetter.of(record, error))
                 queued |= dict.fromkeys(plan.blocked[-1:], "after-dead-letter")
@@ -409,15 +412,17 @@ class Consumer:
                 plan.outcomes_dead.append(False)
         return plan
 
-    def _read(self, record: Record, routes: Mapping[str, Route]) -> tuple[Route, Received[Any]] | Parking | None:
+    def _read(self, record: Record, latest: datetime) -> tuple[Route, Received[Any]] | Parking | None:
         """An event with its route; a record that must wait; or nothing, where we do not handle its type.
+
+        `latest` is the time that no event can be after, if its producer's clock is right.
 
         Raises:
             Permanent: the record breaks a rule; the error names field and rule.
         """
         assert record.value is not None  # the caller skips tombstones
         envelope, value = from_record(record.headers, record.value)
-        route = routes.get(envelope.type)
+        route = self.handlers.routes.get(envelope.type)
         if route is None:
             family, version = subject_of(envelope.type)
             if family not in self.handlers.families:
@@ -435,7 +440,7 @@ class Consumer:
                 rule="key-mismatch",
                 field="key",
             )
-        if envelope.time > self.outbox.clock.now() + _FUTURE_TOLERANCE:
+        if envelope.time > latest:
             raise Permanent(
                 f"ce_time {envelope.time.isoformat()} is more than a day ahead: set the producer's clock",
                 rule="time-in-future",
@@ -463,10 +468,10 @@ class Consumer:
         await dead_letters.note_stop(self.database, self.name, topic, reason)
         await dead_letters.refuse_if_stopped(self.database, self.name)
 
-    def _next_offset(self, record: Record) -> int:
-        held = self._held.get(Partition(record.topic, record.partition))
+    def _next_offset(self, partition: Partition) -> int:
+        held = self._held.get(partition)
         if held is None:
-            raise Fenced(f"{record.topic}/{record.partition} is not ours any more")
+            raise Fenced(f"{partition.topic}/{partition.partition} is not ours any more")
         return held.next_offset
 
     def _moved(self, steps: Mapping[Partition, int]) -> None:
@@ -540,7 +545,7 @@ class Consumer:
 
     async def _drain_once(self, key: ParkedKey, record: Record, end_blockers: bool) -> bool:
         """Apply one queued record under our epoch; whether the key flows again."""
-        found = self._read(record, self.handlers.routes)
+        found = self._read(record, self.outbox.clock.now() + _FUTURE_TOLERANCE)
         if isinstance(found, Parking):
             raise _StillUnknown(found.reason)
         plan = _Plan(events=[found] if found else [])

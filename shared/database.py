@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -62,23 +62,32 @@ class Rows:
 
     async def execute(self, sql: str, *values: object) -> int:
         """Run a statement; the number of rows that it touched."""
-        status: str = await self._connection.execute(sql, *values)
+        with _sorted_errors():
+            status: str = await self._connection.execute(sql, *values)
         count = status.rpartition(" ")[2]
         return int(count) if count.isdigit() else 0
 
     async def fetch(self, sql: str, *values: object) -> Sequence[Mapping[str, Any]]:
         """All rows."""
-        rows: Sequence[Mapping[str, Any]] = await self._connection.fetch(sql, *values)
+        with _sorted_errors():
+            rows: Sequence[Mapping[str, Any]] = await self._connection.fetch(sql, *values)
         return rows
 
     async def fetchrow(self, sql: str, *values: object) -> Mapping[str, Any] | None:
         """The first row, or nothing."""
-        row: Mapping[str, Any] | None = await self._connection.fetchrow(sql, *values)
+        with _sorted_errors():
+            row: Mapping[str, Any] | None = await self._connection.fetchrow(sql, *values)
         return row
 
     async def fetchval(self, sql: str, *values: object) -> Any:
         """The first column of the first row, or nothing."""
-        return await self._connection.fetchval(sql, *values)
+        with _sorted_errors():
+            return await self._connection.fetchval(sql, *values)
+
+    async def copy(self, table: str, columns: Sequence[str], rows: Sequence[tuple[object, ...]]) -> None:
+        """Insert many rows by COPY: the driver encodes them at a third of what arrays cost it."""
+        with _sorted_errors():
+            await self._connection.copy_records_to_table(table, columns=columns, records=rows)
 
 
 class Database:
@@ -140,17 +149,28 @@ class Database:
         statement is not idle for PostgreSQL, and no time-out would ever free its locks.
 
         Raises:
-            Conflict, Locked, Disconnected: see there; other errors of PostgreSQL pass as they are.
+            Conflict, Locked, Disconnected: see there; what the block itself raises passes as it is.
         """
         with _sorted_errors():
-            async with self._pool.acquire(timeout=10.0) as connection:
-                watch = asyncio.create_task(self._end_blockers(connection.get_server_pid())) if end_blockers else None
-                try:
-                    async with connection.transaction():
-                        yield Rows(connection)
-                finally:
-                    if watch is not None:
-                        watch.cancel()
+            connection = await self._pool.acquire(timeout=10.0)
+        watch = asyncio.create_task(self._end_blockers(connection.get_server_pid())) if end_blockers else None
+        try:
+            transaction = connection.transaction()
+            with _sorted_errors():
+                await transaction.start()
+            try:
+                yield Rows(connection)
+            except BaseException:
+                with suppress(Transient), _sorted_errors():
+                    await transaction.rollback()
+                raise
+            with _sorted_errors():
+                await transaction.commit()
+        finally:
+            if watch is not None:
+                watch.cancel()
+            with suppress(Transient), _sorted_errors():
+                await self._pool.release(connection)
 
     async def _end_blockers(self, pid: int) -> None:
         """While session `pid` waits for a lock, end the sessions of our role that hold it."""

@@ -328,17 +328,17 @@ class BatchProducer:
         await _bounded(self._producer.start(), 10.0, "starting the producer")
 
     async def send(
-        self, partition: Partition, records: Sequence[tuple[bytes, bytes, Headers, int]], timeout_seconds: float
+        self, partition: Partition, records: Sequence[tuple[bytes, bytes, Headers]], timeout_seconds: float
     ) -> int:
-        """Send as many leading records (key, value, headers, timestamp in ms) as fit one batch; their number.
+        """Send as many leading records (key, value, headers) as fit one batch; their number.
 
         Raises:
             SendUnknown: no acknowledgement came; this producer must be discarded, the records sent again.
         """
         batch = self._producer.create_batch()
         sent = 0
-        for key, value, headers, timestamp_ms in records:
-            if batch.append(key=key, value=value, headers=headers, timestamp=timestamp_ms) is None:
+        for key, value, headers in records:
+            if batch.append(key=key, value=value, headers=headers, timestamp=None) is None:
                 break
             sent += 1
         batch.close()

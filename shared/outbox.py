@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
+from shared.clock import monotonic
 from shared.codec import encode
 from shared.database import Database, Rows
 from shared.envelope import Envelope, to_headers
@@ -121,16 +122,9 @@ class Transaction(Rows):
         """Insert what was published, in one statement; whether there was anything."""
         if not self._rows:
             return False
-        topics, partitions, keys, values, headers = zip(*self._rows, strict=True)
-        await self.execute(
-            """INSERT INTO outbox (slot, topic, partition, key, value, headers)
-               SELECT s.current, u.* FROM outbox_slot AS s,
-                      unnest($1::text[], $2::int[], $3::text[], $4::bytea[], $5::bytea[]) AS u""",
-            topics,
-            partitions,
-            keys,
-            values,
-            headers,
+        slot = await self._outbox.slot(self)
+        await self.copy(
+            "outbox", ("slot", "topic", "partition", "key", "value", "headers"), [(slot, *row) for row in self._rows]
         )
         return True
 
@@ -145,6 +139,15 @@ class Outbox:
         self.source = f"/sfcc-mirakl-bridge/{service}"
         self.written = asyncio.Event()
         self._places: dict[type[Event], tuple[Topic, str]] = {}
+        self._slot = 0
+        self._slot_until = 0.0
+
+    async def slot(self, rows: Rows) -> int:
+        """The slot that new rows go to, as of at most a second ago: an older one is correct too."""
+        if monotonic() >= self._slot_until:
+            self._slot = await rows.fetchval("SELECT current FROM outbox_slot")
+            self._slot_until = monotonic() + 1.0
+        return self._slot
 
     def place_of(self, event_type: type[Event]) -> tuple[Topic, str]:
         """The topic of an event type and the address of its schema."""

@@ -16,6 +16,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import structlog
@@ -120,8 +122,9 @@ class Relay:
         sent = await self._send(rows)
         if sent:
             await self._delete(sent)
-            self.sent_count += len(sent)
-            await self._turn_slot(len(sent))
+            count = sum(len(acknowledged) for acknowledged in sent.values())
+            self.sent_count += count
+            await self._turn_slot(count)
         return True
 
     async def _keep_leases(self) -> None:
@@ -141,23 +144,19 @@ class Relay:
         self._lease_ends = asked + self.limits.lease_seconds
         self._stuck = {bucket: stuck for bucket, stuck in self._stuck.items() if bucket in self._leased}
 
-    async def _claim(self, buckets: Sequence[Partition]) -> Mapping[Partition, list[Mapping[str, Any]]]:
+    async def _claim(self, buckets: Sequence[Partition]) -> dict[Partition, list[Mapping[str, Any]]]:
         """The oldest rows of each bucket, found by state and in order of position."""
         found = await self._database.fetch(
-            """SELECT o.topic, o.partition, o.slot, o.position, o.key, o.value, o.headers,
-                      (extract(epoch FROM o.written_at) * 1000)::bigint AS written_ms
-               FROM unnest($1::text[], $2::int[]) AS b(topic, partition)
+            """SELECT b.n, o.slot, o.position, o.key, o.value, o.headers
+               FROM unnest($1::text[], $2::int[]) WITH ORDINALITY AS b(topic, partition, n)
                CROSS JOIN LATERAL (SELECT * FROM outbox WHERE outbox.topic = b.topic AND outbox.partition = b.partition
                                    ORDER BY outbox.position LIMIT $3) AS o""",
             *_columns(buckets),
             max(50, self.limits.rows_per_turn // len(buckets)),
         )
-        rows: dict[Partition, list[Mapping[str, Any]]] = {}
-        for row in found:
-            rows.setdefault(Partition(row["topic"], row["partition"]), []).append(row)
-        return rows
+        return {buckets[n - 1]: list(rows) for n, rows in groupby(found, key=itemgetter("n"))}
 
-    async def _send(self, rows: Mapping[Partition, list[Mapping[str, Any]]]) -> list[Mapping[str, Any]]:
+    async def _send(self, rows: Mapping[Partition, list[Mapping[str, Any]]]) -> dict[Partition, list[Mapping[str, Any]]]:
         """Send one batch per bucket, all buckets at once; the rows that Kafka has acknowledged."""
         if self._producer is None:
             producer = self.new_producer()
@@ -167,7 +166,7 @@ class Relay:
         results = await asyncio.gather(*(self._send_bucket(producer, b, r) for b, r in rows.items()))
         if any(unknown for _, unknown in results):
             await self._discard_producer()
-        return [row for sent, _ in results for row in sent]
+        return {bucket: sent for bucket, (sent, _) in zip(rows, results, strict=True) if sent}
 
     async def _send_bucket(
         self, producer: BatchProducer, bucket: Partition, rows: list[Mapping[str, Any]]
@@ -175,8 +174,8 @@ class Relay:
         timeout = min(self.limits.send_seconds, self._lease_ends - monotonic())
         if timeout <= 0:
             return [], False  # The lease ran out while we prepared; the next turn sees to it.
-        records: list[tuple[bytes, bytes, Headers, int]] = [
-            (row["key"].encode(), row["value"], decode_headers(row["headers"]), row["written_ms"]) for row in rows
+        records: list[tuple[bytes, bytes, Headers]] = [
+            (row["key"].encode(), row["value"], decode_headers(row["headers"])) for row in rows
         ]
         try:
             count = await producer.send(bucket, records, timeout)
@@ -205,16 +204,21 @@ class Relay:
             "UPDATE relay_buckets SET stuck_since = NULL, stuck_reason = NULL WHERE topic = $1 AND partition = $2", *bucket
         )
 
-    async def _delete(self, rows: Sequence[Mapping[str, Any]]) -> None:
+    async def _delete(self, sent: Mapping[Partition, list[Mapping[str, Any]]]) -> None:
+        # Positions travel as one text per bucket and slot: a number for each row would cost the driver
+        # more than everything else here. Never a range: a row that commits late may lie within it.
+        piles: dict[tuple[Partition, int], list[str]] = {}
+        for bucket, rows in sent.items():
+            for row in rows:
+                piles.setdefault((bucket, row["slot"]), []).append(str(row["position"]))
         await self._database.execute(
-            """DELETE FROM outbox USING unnest($1::text[], $2::int[], $3::bigint[], $4::smallint[])
-                      AS d(topic, partition, position, slot)
-               WHERE outbox.topic = d.topic AND outbox.partition = d.partition
-                 AND outbox.position = d.position AND outbox.slot = d.slot""",
-            [r["topic"] for r in rows],
-            [r["partition"] for r in rows],
-            [r["position"] for r in rows],
-            [r["slot"] for r in rows],
+            """DELETE FROM outbox AS o USING unnest($1::text[], $2::int[], $3::smallint[], $4::text[])
+                      AS d(topic, partition, slot, positions)
+               WHERE o.topic = d.topic AND o.partition = d.partition AND o.slot = d.slot
+                 AND o.position = ANY(string_to_array(d.positions, ',')::bigint[])""",
+            *_columns(bucket for bucket, _ in piles),
+            [slot for _, slot in piles],
+            [",".join(positions) for positions in piles.values()],
         )
 
     async def _turn_slot(self, deleted: int) -> None:

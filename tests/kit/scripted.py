@@ -119,7 +119,7 @@ class ScriptedProducer:
     outcome: Callable[[Partition, int], str] = lambda partition, count: "acknowledge"
     """`acknowledge`, `lose` (nothing is written, no answer), `swallow` (written, no answer), or `buffer`
     (no answer, and written when `wake` is called)."""
-    buffered: list[tuple[Partition, Sequence[tuple[bytes, bytes, Sequence[tuple[str, bytes]], int]]]] = field(
+    buffered: list[tuple[Partition, Sequence[tuple[bytes, bytes, Sequence[tuple[str, bytes]]]]]] = field(
         default_factory=list
     )
     discarded: bool = False
@@ -130,7 +130,7 @@ class ScriptedProducer:
     async def send(
         self,
         partition: Partition,
-        records: Sequence[tuple[bytes, bytes, Sequence[tuple[str, bytes]], int]],
+        records: Sequence[tuple[bytes, bytes, Sequence[tuple[str, bytes]]]],
         timeout_seconds: float,
     ) -> int:
         from shared.kafka import SendUnknown
@@ -145,11 +145,11 @@ class ScriptedProducer:
         return len(records)
 
     def _write(
-        self, partition: Partition, records: Sequence[tuple[bytes, bytes, Sequence[tuple[str, bytes]], int]]
+        self, partition: Partition, records: Sequence[tuple[bytes, bytes, Sequence[tuple[str, bytes]]]]
     ) -> None:
-        for key, value, headers, timestamp in records:
+        for key, value, headers in records:
             self.kafka.append(
-                partition.topic, key.decode(), value, headers, partition=partition.partition, timestamp=timestamp
+                partition.topic, key.decode(), value, headers, partition=partition.partition
             )
 
     def wake(self) -> None:

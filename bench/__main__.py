@@ -1,0 +1,91 @@
+"""`make bench ARGS="SUITE --json"`: what it costs, beside what a user would write instead.
+
+Suites: `path`. Kafka and PostgreSQL come from the environment, from Docker or embedded, like in tests;
+the last line printed is one JSON object.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+import subprocess
+import sys
+import time
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from bench.path import preload
+from bridge.embedded.addresses import addresses
+from shared.database import Database, create_database
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
+console = Console(stderr=True)
+
+
+@app.callback()
+def suites() -> None:
+    """What it costs, by suite."""
+
+
+@app.command()
+def path(
+    events: Annotated[int, typer.Option(help="Stock events per run.", min=10_000)] = 200_000,
+    runs: Annotated[int, typer.Option(help="Runs of each kind, taking turns.", min=3)] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="Only the JSON line.")] = False,
+) -> None:
+    """Consume, guarded upsert, outbox, offsets, relay: ours beside bare aiokafka and asyncpg."""
+    with addresses() as (bootstrap, server_url):
+        console.print(f"putting {events:,} events on the topic")
+        asyncio.run(preload(bootstrap, events))
+        found: dict[str, list[dict[str, Any]]] = {"full": [], "bare": []}
+        for turn in track(range(runs * 2), description="measuring", console=console):
+            which = ("full", "bare")[turn % 2]
+            found[which].append(_run(which, bootstrap, server_url, events))
+        settings = asyncio.run(_settings(server_url))
+    rates = {which: [run["per_second"] for run in results] for which, results in found.items()}
+    result = {
+        "full_path_per_second": round(statistics.median(rates["full"])),
+        "bare_path_per_second": round(statistics.median(rates["bare"])),
+        "ratio": round(statistics.median(rates["full"]) / statistics.median(rates["bare"]), 3),
+        "rss_mb": round(max(run["rss_mb"] for run in found["full"])),
+        "full_path_min": round(min(rates["full"])),
+        "full_path_max": round(max(rates["full"])),
+        "bare_path_min": round(min(rates["bare"])),
+        "bare_path_max": round(max(rates["bare"])),
+        "events": events,
+        "runs": runs,
+    } | settings
+    if not as_json:
+        table = Table("", "median/s", "min/s", "max/s", title="full path")
+        for which, values in rates.items():
+            table.add_row(which, *(f"{f(values):,.0f}" for f in (statistics.median, min, max)))
+        console.print(table)
+    print(json.dumps(result))
+
+
+def _run(which: str, bootstrap: str, server_url: str, events: int) -> dict[str, Any]:
+    """One run in a process of its own, on a database of its own."""
+    url = asyncio.run(create_database(server_url, f"bench_{time.time_ns()}"))
+    command = [sys.executable, "-m", "bench.path", which, bootstrap, url, str(events)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    if done.returncode:
+        raise RuntimeError(f"the {which} run failed:\n{done.stderr[-4000:]}")
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+async def _settings(server_url: str) -> dict[str, Any]:
+    """What decides the figures."""
+    async with await Database.connect(server_url, "public", application="bench", connections=1) as database:
+        names = ("fsync", "synchronous_commit", "server_version")
+        found = {name: await database.fetchval(f"SHOW {name}") for name in names}
+    return found | {"acks": "all", "traced_orders": 1.0, "traced_stock": 0.01, "python": sys.version.split()[0]}
+
+
+if __name__ == "__main__":
+    app()
