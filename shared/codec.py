@@ -27,6 +27,8 @@ MAX_KEY_BYTES: Final = 512
 _UNREADABLE: Final = (msgspec.MsgspecError, ValueError, ArithmeticError, RecursionError)
 _NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
+_NUL_REASON: Final = "text contains the character U+0000, which PostgreSQL cannot hold"
+
 _encoder: Final = msgspec.json.Encoder()
 _decoders: Final[dict[type[Event], msgspec.json.Decoder[Event]]] = {}
 _by_wire_type: Final[dict[str, msgspec.json.Decoder[Event]]] = {}
@@ -64,6 +66,10 @@ def encode(event: Event) -> bytes:
             rule="unencodable",
             field="$",
         ) from None
+    try:
+        decoder.decode(value)
+    except _UNREADABLE as error:
+        raise _unreadable(event, _reason(error)) from None
     if not key or len(key) > MAX_KEY_BYTES or b"\0" in key:
         raise InvalidEvent(
             f"the key of {event.TYPE} has {len(key)} bytes ({event.key[:80]!r}): it must have 1 to {MAX_KEY_BYTES} "
@@ -71,16 +77,8 @@ def encode(event: Event) -> bytes:
             rule="invalid-key",
             field="key",
         )
-    try:
-        decoder.decode(value)
-        _refuse_nul(value)
-    except _UNREADABLE as error:
-        reason = _reason(error)
-        raise InvalidEvent(
-            f"{event.TYPE} with key {event.key!r} would be refused by its readers: {reason}; correct the writer",
-            rule="invalid-value",
-            field=path_in(reason),
-        ) from None
+    if _has_nul(value):
+        raise _unreadable(event, _NUL_REASON)
     return value
 
 
@@ -95,22 +93,30 @@ def decode(wire_type: str, value: bytes) -> Event:
         decoder = _by_wire_type[wire_type] = msgspec.json.Decoder(EVENT_TYPES[wire_type])
     try:
         event = decoder.decode(value)
-        _refuse_nul(value)
+        reason = _NUL_REASON if _has_nul(value) else None
     except _UNREADABLE as error:
         reason = _reason(error)
-        raise InvalidValue(
-            f"the value is no {wire_type}: {reason}; compare it with schemas/ and send it corrected",
-            rule="invalid-value",
-            field=path_in(reason),
-        ) from None
-    return event
+    if reason is None:
+        return event
+    raise InvalidValue(
+        f"the value is no {wire_type}: {reason}; compare it with schemas/ and send it corrected",
+        rule="invalid-value",
+        field=path_in(reason),
+    )
 
 
-def _refuse_nul(value: bytes) -> None:
+def _unreadable(event: Event, reason: str) -> InvalidEvent:
+    return InvalidEvent(
+        f"{event.TYPE} with key {event.key!r} would be refused by its readers: {reason}; correct the writer",
+        rule="invalid-value",
+        field=path_in(reason),
+    )
+
+
+def _has_nul(value: bytes) -> bool:
     # PostgreSQL's text and jsonb cannot hold U+0000. JSON carries it only as an escape, and the cheap
     # search comes first because hardly any payload has the six characters at all.
-    if b"\\u0000" in value and _NUL.search(value):
-        raise ValueError("text contains the character U+0000, which PostgreSQL cannot hold")
+    return b"\\u0000" in value and _NUL.search(value) is not None
 
 
 def _reason(error: BaseException) -> str:

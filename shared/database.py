@@ -35,7 +35,8 @@ STATEMENT_TIMEOUT_SECONDS = 30.0
 T = TypeVar("T")
 
 _SCHEMA = re.compile(r"[a-z][a-z0-9_]{0,62}")
-_MECHANISM = Path(__file__).parent / "migrations"
+_MIGRATIONS = Path(__file__).parent / "migrations"
+_COMMON_SCHEMA = "bridge"
 # One number that all migrations of one database queue up for: "mirakl" in ASCII.
 _MIGRATION_LOCK = 0x6D6972616B6C
 
@@ -258,6 +259,20 @@ async def patiently(
     raise AssertionError("unreachable")
 
 
+async def ping(url: str) -> None:
+    """One query, as proof that PostgreSQL answers.
+
+    Raises:
+        Disconnected: it does not.
+    """
+    with _sorted_errors():
+        connection = await asyncpg.connect(url, timeout=2.0)
+        try:
+            await connection.fetchval("SELECT 1", timeout=2.0)
+        finally:
+            await connection.close(timeout=2.0)
+
+
 async def create_database(server_url: str, name: str) -> str:
     """Create an empty database beside the one `server_url` names; its URL."""
     if not _SCHEMA.fullmatch(name):
@@ -273,7 +288,7 @@ async def create_database(server_url: str, name: str) -> str:
 
 
 async def migrate(url: str, schema: str, own: Path | None = None) -> None:
-    """Bring one service's schema up to date: the mechanism's tables, then the service's `own` folder.
+    """Bring one service's schema up to date: what all share, the mechanism's tables, the service's `own` folder.
 
     Safe to run from many processes at once: they queue for one advisory lock, and each revision is
     applied in one transaction with the note that it was.
@@ -293,10 +308,12 @@ async def migrate(url: str, schema: str, own: Path | None = None) -> None:
         with _sorted_errors():
             async with engine.connect() as connection:
                 await connection.execute(text(f"SELECT pg_advisory_lock({_MIGRATION_LOCK})"))
-                await connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{schema}"'))
+                for name in (_COMMON_SCHEMA, schema):
+                    await connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{name}"'))
                 await connection.commit()
                 try:
-                    await connection.run_sync(_upgrade, schema, _MECHANISM, "mechanism_version")
+                    await connection.run_sync(_upgrade, _COMMON_SCHEMA, _MIGRATIONS / "common", "common_version")
+                    await connection.run_sync(_upgrade, schema, _MIGRATIONS / "service", "mechanism_version")
                     if own is not None:
                         await connection.run_sync(_upgrade, schema, own, "service_version")
                 finally:

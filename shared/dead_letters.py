@@ -7,15 +7,17 @@ an operator lifts it, a restart does not.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from shared.database import Database, Rows
 from shared.errors import Fatal, Permanent
+from shared.events.base import Event
 from shared.events.dead_letters import RecordDeadLettered
 from shared.kafka import Record
 from shared.outbox import Transaction, encode_headers
+from shared.parking import StoredRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,14 @@ def told_of(consumer: str, letter: DeadLetter, sha256: str, at: datetime) -> Rec
         size_bytes=len(record.value or b""),
         dead_lettered_at=at,
     )
+
+
+async def current(rows: Rows) -> AsyncIterator[tuple[Event, int, datetime]]:
+    """All dead letters as events, for `shared.outbox.republish`."""
+    for row in await rows.fetch("SELECT * FROM dead_letters ORDER BY topic, partition, \"offset\""):
+        record = StoredRecord(row["topic"], row["partition"], row["offset"], row["key"], row["value"], (), row["timestamp_ms"])
+        letter = DeadLetter(record, row["rule"], row["field"], row["reason"], row["event_type"], row["event_id"])
+        yield told_of(row["consumer"], letter, row["sha256"], row["buried_at"]), 1, row["buried_at"]
 
 
 async def note_stop(database: Database, consumer: str, topic: str, reason: str) -> None:

@@ -1,0 +1,44 @@
+# The verbs. `make` alone prints them.
+.DEFAULT_GOAL := help
+.PHONY: help test check schemas bench chaos mutants
+ARGS ?=
+
+PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v $$p; break; }; done)
+VENV := .venv
+PY := $(VENV)/bin/python
+READY := $(VENV)/.ready
+
+help: ## print this
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(READY): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed, found: $$(python3 --version 2>&1 || echo none)." \
+		"Install it, or name it: make PYTHON=/path/to/python3.12 …" >&2; exit 1; }
+	@echo "preparing $(VENV) with $(PYTHON) (once)" >&2
+	@$(PYTHON) -m venv $(VENV)
+	@$(PY) -m pip install --quiet --disable-pip-version-check -e '.[dev]' >&2
+	@touch $(READY)
+
+test: $(READY) ## run the whole suite; starts real Kafka and PostgreSQL unless their addresses are given
+	@$(PY) -m pytest $(ARGS)
+
+check: $(READY) ## format, lint, types, layers, schema drift, the fast tests
+	@$(PY) -m ruff format --check .
+	@$(PY) -m ruff check .
+	@$(PY) -m mypy
+	@$(VENV)/bin/lint-imports
+	@$(PY) -m shared.schemas --check
+	@$(PY) -m pytest tests/unit tests/contract -q
+
+schemas: $(READY) ## write schemas/ from the code
+	@$(PY) -m shared.schemas
+
+bench: $(READY) ## measure, e.g. make bench ARGS="path --json"
+	@$(PY) -m bench $(ARGS)
+
+chaos: $(READY) ## hit a small service at random, e.g. make chaos ARGS="--kills 300 --seed 1 --json"
+	@$(PY) -m tests.chaos $(ARGS)
+
+mutants: $(READY) ## seed defects and see that a test catches each
+	@$(PY) -m tests.mutants $(ARGS)

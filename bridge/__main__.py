@@ -1,0 +1,26 @@
+"""`bridge`: the command people type. Every sub-command is a module of `bridge.commands`."""
+
+from __future__ import annotations
+
+import typer
+
+from bridge.commands import dead_letters, local, offsets, republish
+
+app = typer.Typer(
+    help="Keeps a Salesforce B2C Commerce store and its Mirakl marketplace shops in step.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,  # a local may hold a secret or somebody's address
+)
+app.command("local")(local.local)
+app.command("republish")(republish.republish_topic)
+app.add_typer(offsets.app, name="offsets")
+app.add_typer(dead_letters.app, name="dead-letters")
+
+
+def main() -> None:
+    """The console script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,10 @@
+"""The schema that all services share: the business clock."""
+
+from shared.database import apply_sql_beside
+
+revision = "0001"
+down_revision = None
+
+
+def upgrade() -> None:
+    apply_sql_beside(__file__)

@@ -1,0 +1,47 @@
+"""What all tests stand on: real Kafka and real PostgreSQL, started once per run."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import pytest
+
+from bridge.embedded.addresses import addresses
+from bridge.embedded.kafka import blocking
+from shared.database import create_database
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[tuple[str, str]]:
+    """Kafka's bootstrap servers and PostgreSQL's URL: environment, else Docker, else embedded."""
+    with addresses() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def kafka_bootstrap(servers: tuple[str, str]) -> str:
+    """Where Kafka is."""
+    return servers[0]
+
+
+@pytest.fixture(scope="session")
+def postgres_url(servers: tuple[str, str]) -> str:
+    """Where PostgreSQL is."""
+    return servers[1]
+
+
+@pytest.fixture
+def database_url(postgres_url: str, worker_tag: str) -> str:
+    """A fresh, empty database for one test."""
+    return str(blocking(create_database(postgres_url, f"test_{worker_tag}_{next(_numbers)}")))
+
+
+@pytest.fixture(scope="session")
+def worker_tag() -> str:
+    """Tells this run from others on the same servers."""
+    import uuid
+
+    return uuid.uuid4().hex[:10]
