@@ -58,7 +58,9 @@ class _BenchClock:
 async def preload(bootstrap: str, events: int) -> None:
     """Put the input on its topic, stamped as the product stamps it: one in a hundred is traced."""
     await ensure_topics(Address(bootstrap), [INPUT, OUTPUT])
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, linger_ms=20, max_batch_size=262_144, compression_type="lz4")
+    producer = AIOKafkaProducer(
+        bootstrap_servers=bootstrap, linger_ms=20, max_batch_size=262_144, compression_type="lz4"
+    )
     await producer.start()
     for n in range(events):
         key = f"SKU-{n % KEYS:07d}"

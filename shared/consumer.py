@@ -14,12 +14,15 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
+from itertools import repeat
 from typing import Any, Final
 
+import msgspec
 import structlog
+from opentelemetry.trace import Span, SpanKind
 
 from shared import dead_letters, inbox, parking, positions
 from shared.clock import monotonic
@@ -33,6 +36,7 @@ from shared.kafka import Partition, Record, RecordConsumer
 from shared.outbox import Outbox, Transaction
 from shared.parking import ParkedKey, Parking, key_of
 from shared.positions import Fenced, Held
+from shared.telemetry import Metrics, end_stage, is_sampled, start_stage, traceparent_of
 from shared.topics import topic as topic_named
 
 log = structlog.get_logger(__name__)
@@ -84,6 +88,27 @@ class _Plan:
     """Keys that do not go on after a dead letter, by their topic's policy."""
     outcomes_dead: list[bool] = field(default_factory=list)
     skipped: int = 0
+    spans: list[Span] = field(default_factory=list)
+
+    def hand_over(self, route: Route, received: Received[Any], consumer: str) -> None:
+        """One event for its handler; if its trace is sampled, under a span that what it causes continues."""
+        traceparent = received.envelope.traceparent
+        if traceparent is not None and is_sampled(traceparent):
+            span = start_stage(
+                f"process {received.topic}",
+                traceparent,
+                SpanKind.CONSUMER,
+                attributes=attributes_of(received, consumer),
+            )
+            self.spans.append(span)
+            envelope = msgspec.structs.replace(received.envelope, traceparent=traceparent_of(span))
+            received = msgspec.structs.replace(received, envelope=envelope)
+        self.events.append((route, received))
+
+    def end_spans(self, error: BaseException | None = None) -> None:
+        """The batch is committed, or failed."""
+        for span in self.spans:
+            end_stage(span, error)
 
     def bury(self, letter: DeadLetter) -> None:
         """One dead letter, and its key held back where the topic says so."""
@@ -149,8 +174,9 @@ class Consumer:
                 raise
             except (Transient, Fenced) as error:
                 self.counts.rebuilt += 1
+                Metrics.rebuilt.add(1, {"consumer": self.name})
                 log.warning("consumer_rebuilt", consumer=self.name, reason=str(error))
-                await asyncio.sleep(self.pace.rebuild_seconds * random.uniform(0.5, 1.5))  # noqa: S311 - only spread
+                await asyncio.sleep(self.pace.rebuild_seconds * random.uniform(0.5, 1.5))
 
     async def _live_with_one_client(self, stop: asyncio.Event) -> None:
         """One client from start to stop, watched from outside, because a poll may never return."""
@@ -184,10 +210,12 @@ class Consumer:
                 await self._turn(client)
             except (Fenced, Disconnected, Conflict, Locked, _Reassigned) as error:
                 # What we knew may be out of date, even whether a commit got through: learn it anew.
-                self.counts.fenced += isinstance(error, Fenced)
+                if isinstance(error, Fenced):
+                    self.counts.fenced += 1
+                    Metrics.fenced.add(1, {"consumer": self.name})
                 log.info("consumer_looks_again", consumer=self.name, reason=str(error))
                 self._version = -1
-                await self._poll_paused(client, 0.2 * random.uniform(0.5, 1.5))  # noqa: S311 - only spread
+                await self._poll_paused(client, 0.2 * random.uniform(0.5, 1.5))
         await self._commit(client)
 
     async def _turn(self, client: RecordConsumer) -> None:
@@ -330,9 +358,16 @@ class Consumer:
         if reason := limits.exceeded_by(plan.outcomes_dead):
             await self._stop_for_good(plan.letters[-1].record.topic, reason)
         await self._make_days(plan)
-        async with self.outbox.transaction(end_blockers=end_blockers) as tx:
-            await positions.advance(tx, self.name, self._held, steps)
-            duplicates = await self._carry_out(plan, tx)
+        started = monotonic()
+        try:
+            async with self.outbox.transaction(end_blockers=end_blockers) as tx:
+                await positions.advance(tx, self.name, self._held, steps)
+                duplicates = await self._carry_out(plan, tx)
+        except BaseException as error:
+            plan.end_spans(error)
+            raise
+        plan.end_spans()
+        Metrics.batch_seconds.record(monotonic() - started, {"consumer": self.name})
         self.limits = limits
         self._moved(steps)
         self._count(plan, duplicates)
@@ -360,12 +395,14 @@ class Consumer:
     ) -> list[tuple[Route, Received[Any]]]:
         claimed = [received for route, received in events if route.guard == "inbox"]
         numbered = [received for route, received in events if route.guard == "sequence"]
-        first = iter(await inbox.unclaimed(tx, self.name, claimed) if claimed else ())
-        newer = iter(await inbox.newer(tx, self.name, numbered) if numbered else ())
         if not claimed and not numbered:
             return list(events)
-        verdicts = {"inbox": lambda: next(first), "sequence": lambda: next(newer), "state": lambda: True}
-        return [(route, received) for route, received in events if verdicts[route.guard]()]
+        verdicts = {
+            "inbox": iter(await inbox.unclaimed(tx, self.name, claimed) if claimed else ()),
+            "sequence": iter(await inbox.newer(tx, self.name, numbered) if numbered else ()),
+            "state": repeat(True),
+        }
+        return [(route, received) for route, received in events if next(verdicts[route.guard])]
 
     async def _hand_over(self, events: Sequence[tuple[Route, Received[Any]]], tx: Transaction) -> None:
         """Call the handlers in order; neighbours of one type go together."""
@@ -408,7 +445,7 @@ class Consumer:
                 plan.parkings.append(found)
                 queued[key_of(record)] = found.rule
             else:
-                plan.events.append(found)
+                plan.hand_over(*found, self.name)
                 plan.outcomes_dead.append(False)
         return plan
 
@@ -485,7 +522,16 @@ class Consumer:
         self.counts.skipped += plan.skipped
         self.counts.dead_letters += len(plan.letters)
         self.counts.parked += len(plan.parkings)
+        about = {"consumer": self.name}
+        Metrics.consumed.add(len(plan.events) - duplicates, about)
+        if duplicates:
+            Metrics.duplicates.add(duplicates, about)
+        if plan.skipped:
+            Metrics.skipped.add(plan.skipped, about)
+        for waiting in plan.parkings:
+            Metrics.parkings.add(1, about | {"rule": waiting.rule})
         for letter in plan.letters:
+            Metrics.dead_letters.add(1, about | {"topic": letter.record.topic, "rule": letter.rule})
             log.error(
                 "dead_letter",
                 consumer=self.name,
@@ -548,13 +594,20 @@ class Consumer:
         found = self._read(record, self.outbox.clock.now() + _FUTURE_TOLERANCE)
         if isinstance(found, Parking):
             raise _StillUnknown(found.reason)
-        plan = _Plan(events=[found] if found else [])
+        plan = _Plan()
+        if found is not None:
+            plan.hand_over(*found, self.name)
         await self._make_days(plan)
-        async with self.outbox.transaction(end_blockers=end_blockers) as tx:
-            await positions.still_held(tx, self.name, key.partition, self._held[key.partition])
-            duplicates = await self._carry_out(plan, tx)
-            await parking.remove_record(tx, self.name, record)
-            freed = await parking.free_if_empty(tx, self.name, key)
+        try:
+            async with self.outbox.transaction(end_blockers=end_blockers) as tx:
+                await positions.still_held(tx, self.name, key.partition, self._held[key.partition])
+                duplicates = await self._carry_out(plan, tx)
+                await parking.remove_record(tx, self.name, record)
+                freed = await parking.free_if_empty(tx, self.name, key)
+        except BaseException as error:
+            plan.end_spans(error)
+            raise
+        plan.end_spans()
         self._count(plan, duplicates)
         return freed
 
@@ -577,6 +630,22 @@ class Consumer:
 
 class _StillUnknown(Transient):
     """A parked record whose version this code does not know either."""
+
+
+def attributes_of(received: Received[Any], consumer: str) -> dict[str, str | int]:
+    """A span's attributes by OpenTelemetry's conventions for messaging; the key is an id, never a person."""
+    return {
+        "messaging.system": "kafka",
+        "messaging.operation.type": "process",
+        "messaging.operation.name": "process",
+        "messaging.destination.name": received.topic,
+        "messaging.destination.partition.id": str(received.partition),
+        "messaging.kafka.offset": received.offset,
+        "messaging.kafka.message.key": received.event.key,
+        "messaging.consumer.group.name": consumer,
+        "messaging.message.id": received.envelope.id,
+        "cloudevents.event_type": received.envelope.type,
+    }
 
 
 def verdict_of(record: Record, error: Exception) -> DeadLetter | Parking:
@@ -618,3 +687,26 @@ async def caught_up(database: Database, consumer: str, ends: Mapping[Partition, 
     """
     stands = await positions.positions_of(database, consumer)
     return all(end == 0 or stands.get(partition, 0) >= end for partition, end in ends.items())
+
+
+async def run_after(
+    reference: Consumer,
+    ends: Callable[[], Awaitable[Mapping[Partition, int]]],
+    consumers: Sequence[Consumer],
+    stop: asyncio.Event,
+) -> None:
+    """Start reactors when the reference data is read, to its end as it was when this was called.
+
+    `ends` asks Kafka for the end of every partition of the reference topics; it is asked again while
+    Kafka is away.
+    """
+    wanted: Mapping[Partition, int] | None = None
+    while not stop.is_set():
+        try:
+            wanted = await ends() if wanted is None else wanted
+            if await caught_up(reference.database, reference.name, wanted):
+                break
+        except Transient as error:
+            log.info("reference_data_waits", consumer=reference.name, reason=str(error))
+        await asyncio.sleep(0.1)
+    await asyncio.gather(*(consumer.run(stop) for consumer in consumers))

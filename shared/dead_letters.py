@@ -121,8 +121,9 @@ def told_of(consumer: str, letter: DeadLetter, sha256: str, at: datetime) -> Rec
 
 async def current(rows: Rows) -> AsyncIterator[tuple[Event, int, datetime]]:
     """All dead letters as events, for `shared.outbox.republish`."""
-    for row in await rows.fetch("SELECT * FROM dead_letters ORDER BY topic, partition, \"offset\""):
-        record = StoredRecord(row["topic"], row["partition"], row["offset"], row["key"], row["value"], (), row["timestamp_ms"])
+    for row in await rows.fetch('SELECT * FROM dead_letters ORDER BY topic, partition, "offset"'):
+        place = row["topic"], row["partition"], row["offset"]
+        record = StoredRecord(*place, row["key"], row["value"], (), row["timestamp_ms"])
         letter = DeadLetter(record, row["rule"], row["field"], row["reason"], row["event_type"], row["event_id"])
         yield told_of(row["consumer"], letter, row["sha256"], row["buried_at"]), 1, row["buried_at"]
 

@@ -86,7 +86,9 @@ def react(
 
 
 def react_batch(
-    event_type: type[E], handle: Callable[[Sequence[Received[E]], Transaction], Awaitable[None]], guard: Guard | None = None
+    event_type: type[E],
+    handle: Callable[[Sequence[Received[E]], Transaction], Awaitable[None]],
+    guard: Guard | None = None,
 ) -> Reactor[E]:
     """A reactor for a batch in its order."""
     return Reactor(event_type, handle, guard)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol, cast
@@ -236,10 +237,8 @@ class KafkaConsumer:
 
     def seek(self, partition: Partition, offset: int) -> None:
         """Read on from `offset`; a partition that was taken meanwhile is left alone."""
-        try:
+        with suppress(IllegalStateError):  # The group has just taken it away; the next look will say so.
             self._consumer.seek(TopicPartition(*partition), offset)
-        except IllegalStateError:
-            pass  # The group has just taken it away; the next look at the assignment says so.
 
     def pause(self, partitions: Iterable[Partition]) -> None:
         """Fetch nothing from these until they are resumed."""
@@ -251,10 +250,8 @@ class KafkaConsumer:
 
     def _each(self, action: Callable[[TopicPartition], None], partitions: Iterable[Partition]) -> None:
         for partition in partitions:
-            try:
+            with suppress(IllegalStateError):  # as in `seek`
                 action(TopicPartition(*partition))
-            except IllegalStateError:
-                continue  # As in `seek`.
 
     async def position(self, partition: Partition) -> int:
         """The offset that the next poll would start at."""
@@ -349,7 +346,9 @@ class BatchProducer:
         except (KafkaError, TimeoutError, AssertionError) as error:
             refused = isinstance(error, MessageSizeTooLargeError | RecordTooLargeError)
             remedy = ": raise max.message.bytes of the topic" if refused else ""
-            raise SendUnknown(f"send to {partition.topic}/{partition.partition}: {type(error).__name__}{remedy}") from error
+            raise SendUnknown(
+                f"send to {partition.topic}/{partition.partition}: {type(error).__name__}{remedy}"
+            ) from error
         return sent
 
     async def discard(self) -> None:
@@ -447,7 +446,9 @@ async def _check_topics(admin: AIOKafkaAdminClient, topics: Sequence[Topic]) -> 
                 "make a new topic and replay"
             )
         if (policy := configs.get(topic.name, {}).get("cleanup.policy")) != "delete":
-            mistakes.append(f"topic {topic.name} has cleanup.policy={policy}: set it to delete, doubles must stay harmless")
+            mistakes.append(
+                f"topic {topic.name} has cleanup.policy={policy}: set it to delete, doubles must stay harmless"
+            )
     if mistakes:
         raise Fatal("; ".join(mistakes))
 

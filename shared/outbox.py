@@ -23,6 +23,7 @@ from shared.envelope import Envelope, to_headers
 from shared.errors import Permanent
 from shared.events.base import Event, schema_uri
 from shared.kafka import MAX_RECORD_BYTES, partition_of
+from shared.telemetry import new_traceparent
 from shared.topics import Topic, topic_of
 
 if TYPE_CHECKING:
@@ -91,8 +92,9 @@ class Transaction(Rows):
                 f"sequence {sequence} of {topic.name} key {key!r}: draw a new version of the row for every event"
             )
         value = encode(event)
-        if traceparent is None and cause is not None:
-            traceparent = cause.envelope.traceparent
+        if traceparent is None:
+            # A stage that begins something, such as a poll, begins a trace; all others continue one.
+            traceparent = (cause.envelope.traceparent if cause else None) or new_traceparent(topic.name)
         headers = encode_headers(
             to_headers(
                 Envelope(

@@ -82,7 +82,8 @@ async def park(rows: Rows, consumer: str, parkings: Sequence[Parking]) -> None:
     records = [p.record for p in parkings]
     await rows.execute(
         """INSERT INTO parked_records (consumer, topic, partition, key, "offset", value, headers, timestamp_ms)
-           SELECT $1, * FROM unnest($2::text[], $3::int[], $4::bytea[], $5::bigint[], $6::bytea[], $7::bytea[], $8::bigint[])
+           SELECT $1, * FROM unnest($2::text[], $3::int[], $4::bytea[], $5::bigint[], $6::bytea[], $7::bytea[],
+                                    $8::bigint[])
            ON CONFLICT DO NOTHING""",
         consumer,
         [r.topic for r in records],

@@ -27,6 +27,7 @@ from shared.database import Conflict, Database, Disconnected, Locked, Rows
 from shared.errors import Transient
 from shared.kafka import BatchProducer, Headers, Partition, SendUnknown
 from shared.outbox import Outbox, decode_headers
+from shared.telemetry import Metrics
 from shared.topics import Topic
 
 log = structlog.get_logger(__name__)
@@ -79,7 +80,8 @@ class Relay:
     async def run(self, stop: asyncio.Event) -> None:
         """Relay until `stop`; then everything acknowledged is deleted and the leases are given back."""
         await self._database.execute(
-            "INSERT INTO relay_buckets (topic, partition) SELECT * FROM unnest($1::text[], $2::int[]) ON CONFLICT DO NOTHING",
+            """INSERT INTO relay_buckets (topic, partition)
+               SELECT * FROM unnest($1::text[], $2::int[]) ON CONFLICT DO NOTHING""",
             *_columns([Partition(t.name, p) for t in self.topics for p in range(t.partitions)]),
         )
         try:
@@ -156,7 +158,9 @@ class Relay:
         )
         return {buckets[n - 1]: list(rows) for n, rows in groupby(found, key=itemgetter("n"))}
 
-    async def _send(self, rows: Mapping[Partition, list[Mapping[str, Any]]]) -> dict[Partition, list[Mapping[str, Any]]]:
+    async def _send(
+        self, rows: Mapping[Partition, list[Mapping[str, Any]]]
+    ) -> dict[Partition, list[Mapping[str, Any]]]:
         """Send one batch per bucket, all buckets at once; the rows that Kafka has acknowledged."""
         if self._producer is None:
             producer = self.new_producer()
@@ -181,8 +185,10 @@ class Relay:
             count = await producer.send(bucket, records, timeout)
         except SendUnknown as error:
             self.unknown_count += 1
+            Metrics.unknown_sends.add(1, {"topic": bucket.topic})
             await self._note_stuck(bucket, str(error))
             return [], True
+        Metrics.sent.add(count, {"topic": bucket.topic})
         if bucket in self._stuck:
             await self._note_free(bucket)
         return rows[:count], False
@@ -201,7 +207,8 @@ class Relay:
     async def _note_free(self, bucket: Partition) -> None:
         del self._stuck[bucket]
         await self._database.execute(
-            "UPDATE relay_buckets SET stuck_since = NULL, stuck_reason = NULL WHERE topic = $1 AND partition = $2", *bucket
+            "UPDATE relay_buckets SET stuck_since = NULL, stuck_reason = NULL WHERE topic = $1 AND partition = $2",
+            *bucket,
         )
 
     async def _delete(self, sent: Mapping[Partition, list[Mapping[str, Any]]]) -> None:
@@ -310,7 +317,7 @@ async def turn_slot(rows: Rows) -> None:
     following = (current + 1) % 3
     for slot in (following, (current + 2) % 3):
         await rows.execute(f"LOCK TABLE outbox_{slot} IN ACCESS EXCLUSIVE MODE NOWAIT")
-        if await rows.fetchval(f"SELECT NOT EXISTS (SELECT 1 FROM outbox_{slot})"):  # noqa: S608 - a number of ours
+        if await rows.fetchval(f"SELECT NOT EXISTS (SELECT 1 FROM outbox_{slot})"):
             await rows.execute(f"TRUNCATE outbox_{slot}")
         elif slot == following:
             return  # Not drained yet: writers stay where they are.

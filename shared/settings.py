@@ -74,7 +74,9 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
         security_protocol=protocol,
         sasl_mechanism=(value("KAFKA_SASL_MECHANISM") or "SCRAM-SHA-512") if sasl else None,
         sasl_username=value("KAFKA_SASL_USERNAME", "bridge") if sasl else None,
-        sasl_password=value("KAFKA_SASL_PASSWORD", "…, or KAFKA_SASL_PASSWORD_FILE=/run/secrets/kafka") if sasl else None,
+        sasl_password=value("KAFKA_SASL_PASSWORD", "…, or KAFKA_SASL_PASSWORD_FILE=/run/secrets/kafka")
+        if sasl
+        else None,
         ca_file=value("KAFKA_CA_FILE"),
     )
     settings_otlp = value("OTEL_EXPORTER_OTLP_ENDPOINT")

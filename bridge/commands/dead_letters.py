@@ -38,7 +38,18 @@ async def _list(service: str | None, last: int, as_json: bool) -> None:
             )
             rows += [dict(row) | {"service": name} for row in found]
     rows.sort(key=lambda row: row["buried_at"], reverse=True)
-    columns = ("service", "consumer", "topic", "partition", "offset", "event_type", "rule", "field", "reason", "buried_at")
+    columns = (
+        "service",
+        "consumer",
+        "topic",
+        "partition",
+        "offset",
+        "event_type",
+        "rule",
+        "field",
+        "reason",
+        "buried_at",
+    )
     show("Dead letters", rows[:last], columns, as_json)
 
 

@@ -39,7 +39,18 @@ async def _show(service: str | None, as_json: bool) -> None:
         end = ends.get(Partition(row["topic"], row["partition"]))
         row["end"] = end
         row["lag"] = None if end is None else max(0, end - row["next_offset"])
-    columns = ("service", "consumer", "topic", "partition", "next_offset", "end", "lag", "epoch", "holder", "updated_at")
+    columns = (
+        "service",
+        "consumer",
+        "topic",
+        "partition",
+        "next_offset",
+        "end",
+        "lag",
+        "epoch",
+        "holder",
+        "updated_at",
+    )
     show("Offsets", rows, columns, as_json)
 
 

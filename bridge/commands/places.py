@@ -43,9 +43,7 @@ async def schema_of(service: str) -> AsyncIterator[Database]:
 async def schemas_with(database_url: str, table: str) -> list[str]:
     """The services that have a table of this name, by their names outside."""
     async with await Database.connect(database_url, "public", application="bridge", connections=1) as database:
-        found = await database.fetch(
-            "SELECT schemaname FROM pg_tables WHERE tablename = $1 ORDER BY schemaname", table
-        )
+        found = await database.fetch("SELECT schemaname FROM pg_tables WHERE tablename = $1 ORDER BY schemaname", table)
     return [str(row["schemaname"]).replace("_", "-") for row in found]
 
 

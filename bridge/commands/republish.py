@@ -37,7 +37,9 @@ def republish_topic(
 async def _republish(name: str, service: str | None) -> None:
     current = CURRENT.get(topic(name).name)
     if current is None:
-        raise Fatal(f"{name} cannot be republished: its owner keeps no current state for it; can be: {', '.join(CURRENT)}")
+        raise Fatal(
+            f"{name} cannot be republished: its owner keeps no current state for it; can be: {', '.join(CURRENT)}"
+        )
     services = [service] if service else await schemas_with(from_environment().database_url, "outbox")
     for owner in services:
         async with schema_of(owner) as database:
@@ -52,4 +54,3 @@ async def _write(outbox: Outbox, current: Current) -> int:
             written = count
             status.update(f"republishing: {count:,} events")
     return written
-

@@ -73,7 +73,7 @@ def _fetch(folder: Path, expected: dict[str, str]) -> None:
             environment = jgo.build(_COORDINATES, cache_dir=Path(scratch) / "jgo")
         except Exception as error:
             raise Fatal(
-                f"Apache Kafka {KAFKA_VERSION} could not be fetched from Maven Central ({type(error).__name__}: {error}). "
+                f"Apache Kafka {KAFKA_VERSION} could not be fetched ({type(error).__name__}: {error}). "
                 "Check the network, or set KAFKA_BOOTSTRAP_SERVERS to a broker of your own."
             ) from error
         gathered = Path(scratch) / "lib"
@@ -81,6 +81,7 @@ def _fetch(folder: Path, expected: dict[str, str]) -> None:
         for jar in Path(environment.path).glob("*/*.jar"):
             shutil.copy(jar, gathered / jar.name)
         if wrong := differences(gathered, expected):
-            raise Fatal(f"Apache Kafka {KAFKA_VERSION} is not what was pinned: {'; '.join(wrong[:5])}. Nothing was kept.")
+            listed = "; ".join(wrong[:5])
+            raise Fatal(f"Apache Kafka {KAFKA_VERSION} is not what was pinned: {listed}. Nothing was kept.")
         os.rename(gathered, folder)
     console.print(f"Apache Kafka {KAFKA_VERSION} is in {folder}")

@@ -28,7 +28,9 @@ START_SECONDS: Final = 60.0
 class EmbeddedKafka:
     """A running broker; `start` makes one."""
 
-    def __init__(self, folder: Path, port: int, controller_port: int, properties: Mapping[str, str], kept: bool) -> None:
+    def __init__(
+        self, folder: Path, port: int, controller_port: int, properties: Mapping[str, str], kept: bool
+    ) -> None:
         self.port = port
         self.bootstrap_servers = f"127.0.0.1:{port}"
         self.folder = folder

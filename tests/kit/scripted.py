@@ -96,7 +96,7 @@ class ScriptedConsumer:
         return self._positions[partition]
 
     async def beginning_offsets(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
-        return {p: 0 for p in partitions}
+        return dict.fromkeys(partitions, 0)
 
     async def end_offsets(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
         return {p: len(self.kafka.logs.get(p, ())) for p in partitions}
@@ -144,13 +144,9 @@ class ScriptedProducer:
             raise SendUnknown(f"{partition.topic}/{partition.partition}: scripted {outcome}")
         return len(records)
 
-    def _write(
-        self, partition: Partition, records: Sequence[tuple[bytes, bytes, Sequence[tuple[str, bytes]]]]
-    ) -> None:
+    def _write(self, partition: Partition, records: Sequence[tuple[bytes, bytes, Sequence[tuple[str, bytes]]]]) -> None:
         for key, value, headers in records:
-            self.kafka.append(
-                partition.topic, key.decode(), value, headers, partition=partition.partition
-            )
+            self.kafka.append(partition.topic, key.decode(), value, headers, partition=partition.partition)
 
     def wake(self) -> None:
         """What a stopped process had buffered comes out when it runs again."""

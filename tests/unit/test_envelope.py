@@ -138,7 +138,7 @@ WRONG = [
         Wrong(f"no {name}", lambda name=name: without_header(name), "missing-header", name, f"{name} is missing")  # type: ignore[misc]
         for name in ("ce_id", "ce_source", "ce_type", "ce_time", "ce_specversion")
     ),
-    Wrong("no headers", lambda: [], "missing-header", "ce_specversion", "no CloudEvent"),
+    Wrong("no headers", list, "missing-header", "ce_specversion", "no CloudEvent"),
     Wrong("no sequence", lambda: without_header("ce_sequence"), "missing-sequence", "ce_sequence", "20 digits"),
     Wrong(
         "old version",

@@ -1,0 +1,69 @@
+"""What stands still is measured too: lag, what waits in the outbox, keys that wait, consumers that stopped.
+
+One loop per process asks its own tables now and then; nothing here is on the way of a record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from shared.consumer import Consumer
+from shared.database import Database
+from shared.errors import Transient
+from shared.kafka import Address, Partition, edge_offsets
+from shared.telemetry import Metrics
+
+_EVERY_SECONDS = 15.0
+
+
+async def measure(database: Database) -> None:
+    """Read the tables once and set the gauges.
+
+    Raises:
+        Transient: PostgreSQL does not answer.
+    """
+    for row in await database.fetch(
+        """SELECT b.topic, count(o.position) AS pending,
+                  coalesce(extract(epoch FROM clock_timestamp() - min(o.written_at)), 0)::float AS age,
+                  count(DISTINCT b.partition) FILTER (WHERE b.stuck_since IS NOT NULL) AS stuck
+           FROM relay_buckets AS b LEFT JOIN outbox AS o USING (topic, partition) GROUP BY b.topic"""
+    ):
+        about = {"topic": row["topic"]}
+        Metrics.outbox_pending.set(row["pending"], about)
+        Metrics.outbox_age.set(row["age"], about)
+        Metrics.stuck_buckets.set(row["stuck"], about)
+    for row in await database.fetch("SELECT consumer, rule, count(*) AS keys FROM parked_keys GROUP BY consumer, rule"):
+        Metrics.parked_keys.set(row["keys"], {"consumer": row["consumer"], "rule": row["rule"]})
+    Metrics.stops.set(await database.fetchval("SELECT count(*) FROM consumer_stops WHERE lifted_at IS NULL"))
+
+
+async def measure_lag(consumer: Consumer, address: Address) -> None:
+    """Set the lag of the partitions that are this process's.
+
+    Raises:
+        Transient: Kafka does not answer.
+    """
+    held = dict(consumer.held)
+    _, ends = await edge_offsets(address, sorted(held))
+    lags: dict[str, int] = {}
+    for partition, end in ends.items():
+        lags[partition.topic] = lags.get(partition.topic, 0) + max(0, end - held[Partition(*partition)].next_offset)
+    for topic, lag in lags.items():
+        Metrics.lag.set(lag, {"consumer": consumer.name, "topic": topic})
+
+
+async def run(
+    database: Database, consumers: Sequence[Consumer], address: Address, beat: Callable[[], None], stop: asyncio.Event
+) -> None:
+    """Measure every quarter of a minute until `stop`; an outage leaves the last figures standing."""
+    while not stop.is_set():
+        beat()
+        with suppress(Transient):
+            await measure(database)
+            for consumer in consumers:
+                await measure_lag(consumer, address)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_EVERY_SECONDS):
+                await stop.wait()
