@@ -158,7 +158,8 @@ async def refuse_if_stopped(database: Database, consumer: str) -> None:
 async def lift_stop(rows: Rows, consumer: str, by: str) -> int:
     """Let a stopped consumer start again; how many stops that were."""
     return await rows.execute(
-        "UPDATE consumer_stops SET lifted_at = clock_timestamp(), lifted_by = $2 WHERE consumer = $1 AND lifted_at IS NULL",
+        """UPDATE consumer_stops SET lifted_at = clock_timestamp(), lifted_by = $2
+           WHERE consumer = $1 AND lifted_at IS NULL""",
         consumer,
         by,
     )

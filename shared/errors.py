@@ -35,5 +35,30 @@ class Permanent(BridgeError):
         self.field = field
 
 
+class Refused(BridgeError):
+    """A remote system said no: the same request gets the same answer. Whoever owes it decides what that means.
+
+    `status` is the HTTP status, `code` the remote system's own name for the refusal where it gave one
+    (`ORDER_INVALID_STATE`), `operation` the call (`OR21`).
+    """
+
+    def __init__(self, reason: str, *, operation: str, status: int, code: str = "") -> None:
+        super().__init__(reason)
+        self.operation = operation
+        self.status = status
+        self.code = code
+
+
+class UnknownOutcome(BridgeError):
+    """A request left and no answer came: it may have had its effect, or may yet have it.
+
+    Never repeated blindly: what to do next is said by the operation (`shared.operations.Repeat`).
+    """
+
+    def __init__(self, reason: str, *, operation: str) -> None:
+        super().__init__(reason)
+        self.operation = operation
+
+
 class Fatal(BridgeError):
     """The service cannot go on; a person must act. The text ends with the remedy."""
