@@ -1,0 +1,76 @@
+"""The wiring that all services share, on real Kafka and PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import aiohttp
+import pytest
+
+from shared.kafka import Address, BatchProducer, Partition, ensure_topics, partition_of
+from shared.service import open_service
+from shared.settings import Settings
+from shared.topics import CONTROL_ROOM, TOPICS, topic_of
+from tests.kit.flow import TABLES, applied, follower, forwarder, level, mapping, record_parts
+
+
+@pytest.fixture
+def settings(kafka_bootstrap: str, database_url: str) -> Settings:
+    return Settings(Address(kafka_bootstrap), database_url, None, "127.0.0.1", 0)
+
+
+async def until(holds: Callable[[], Awaitable[bool]], seconds: float = 60.0) -> None:
+    """Wait for the moment when `holds` says so."""
+    async with asyncio.timeout(seconds):
+        while not await holds():
+            await asyncio.sleep(0.05)
+
+
+async def put(settings: Settings, *parts: tuple[str, str, bytes, list[tuple[str, bytes]]]) -> None:
+    """Records on their topics, as a foreign producer would put them there."""
+    await ensure_topics(settings.kafka, TOPICS)
+    producer = BatchProducer(settings.kafka, client_id="test")
+    await producer.start()
+    partitions = {topic.name: topic.partitions for topic in TOPICS}
+    for topic, key, value, headers in parts:
+        partition = Partition(topic, partition_of(key, partitions[topic]))
+        await producer.send(partition, [(key.encode(), value, headers)], 10.0)
+    await producer.stop()
+
+
+async def test_a_service_reads_reference_data_first_then_reacts_relays_and_says_that_it_is_ready(
+    settings: Settings, worker_tag: str
+) -> None:
+    sku, reference_sku = f"SKU-{worker_tag}", f"REF-{worker_tag}"
+    await put(settings, record_parts(mapping(reference_sku, 7), 1), record_parts(level(sku, 1), 1))
+    stop = asyncio.Event()
+
+    async with open_service(CONTROL_ROOM, settings, telemetry=False) as service:
+        await service.database.execute(TABLES)
+        reference = service.consume(follower(), name=f"reference-{worker_tag}")
+        reactor = service.consume(forwarder(), name=f"reactor-{worker_tag}", after=reference)
+        running = asyncio.create_task(service.run(stop))
+
+        async def went_round() -> bool:
+            followed = await applied(service.database, "follower")
+            return followed.get(sku) == [1] and followed.get(reference_sku) == [7]
+
+        await until(went_round)
+        async with aiohttp.ClientSession() as web:
+            ready = await (await web.get(f"http://127.0.0.1:{service.health_port}/ready")).json()
+            live = await (await web.get(f"http://127.0.0.1:{service.health_port}/live")).json()
+        stop.set()
+        await running
+
+    assert ready == {"ready": True, "waiting_for": []}
+    assert live["live"] is True
+    assert reactor.counts.applied >= 1
+    assert topic_of(type(mapping("x", 1))).writer == CONTROL_ROOM
+
+
+async def test_two_consumers_of_one_name_are_refused(settings: Settings) -> None:
+    async with open_service(CONTROL_ROOM, settings, telemetry=False) as service:
+        service.consume(follower())
+        with pytest.raises(ValueError, match="name of its own"):
+            service.consume(forwarder())
