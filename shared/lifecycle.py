@@ -14,11 +14,13 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import structlog
 
 from shared.errors import Fatal
+from shared.telemetry import set_up_logs
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +45,8 @@ def run(serve: Callable[[asyncio.Event], Awaitable[None]], *, drain_seconds: flo
 
     `serve` is given the stop event. A second signal leaves at once.
     """
+    # Before anything can fail: structlog's own way to show an error prints locals, secrets among them.
+    set_up_logs(Path(sys.argv[0]).stem, f"pid-{os.getpid()}")
     tune_garbage_collection()
     status = 0
     try:
@@ -107,7 +111,9 @@ async def run_loops(stop: asyncio.Event, loops: Mapping[str, Loop]) -> None:
         while pending:
             done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
-                if error := task.exception():
+                # A client may cancel itself while its broker is away: that is a failure, not our stop.
+                error = RuntimeError(f"the loop {tasks[task]} was cancelled") if task.cancelled() else task.exception()
+                if error:
                     log.error("loop_failed", loop=tasks[task], exc_info=error)
                     failure = failure or error
                     stop.set()
