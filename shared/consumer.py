@@ -118,6 +118,15 @@ class _Plan:
             self.blocked.append(key_of(letter.record))
 
 
+class _LimitsMet(Transient):
+    """Somewhere in this batch the limits are met: what lies before is applied first, by bisection, so that
+    a person can look at its dead letters."""
+
+
+class _NoProgress(Transient):
+    """The watchdog found a client that reads nothing although something is there."""
+
+
 class _Reassigned(Transient):
     """The group took or gave partitions while we waited: look again before anything else."""
 
@@ -173,6 +182,8 @@ class Consumer:
             except Fatal:
                 raise
             except (Transient, Fenced) as error:
+                if not isinstance(error, _NoProgress):
+                    self.beat()  # Kafka or PostgreSQL are away: no restart of ours would bring them back.
                 self.counts.rebuilt += 1
                 Metrics.rebuilt.add(1, {"consumer": self.name})
                 log.warning("consumer_rebuilt", consumer=self.name, reason=str(error))
@@ -188,7 +199,7 @@ class Consumer:
             while not life.done() and not stopping.done():
                 await asyncio.wait({life, stopping}, timeout=self.pace.watch_seconds, return_when="FIRST_COMPLETED")
                 if not life.done() and monotonic() - self._progress > self.pace.stuck_seconds:
-                    raise Transient(f"no progress for {self.pace.stuck_seconds:g} s")
+                    raise _NoProgress(f"no progress for {self.pace.stuck_seconds:g} s")
             if not life.done():
                 await asyncio.wait({life}, timeout=self.pace.stop_seconds)
         finally:
@@ -356,7 +367,9 @@ class Consumer:
         plan = self._plan(records) if verdict is None else _planned(verdict)
         limits = replace(self.limits)
         if reason := limits.exceeded_by(plan.outcomes_dead):
-            await self._stop_for_good(plan.letters[-1].record.topic, reason)
+            if len(records) > 1:
+                raise _LimitsMet(reason)
+            await self._stop_for_good(records[-1].topic, reason)
         await self._make_days(plan)
         started = monotonic()
         try:
@@ -497,9 +510,12 @@ class Consumer:
 
     async def _make_days(self, plan: _Plan) -> None:
         days = {received.envelope.time.date() for route, received in plan.events if route.guard == "inbox"}
-        if not days <= self._days:
-            await inbox.make_days(self.database, sorted(days - self._days))
-            self._days |= days
+        # Older ones may have been dropped since they were made, so those are made sure of every time.
+        recent = self.outbox.clock.now().date() - timedelta(days=2)
+        known = {day for day in self._days if day >= recent}
+        if not days <= known:
+            await inbox.make_days(self.database, sorted(days - known))
+            self._days = known | days
 
     async def _stop_for_good(self, topic: str, reason: str) -> None:
         await dead_letters.note_stop(self.database, self.name, topic, reason)

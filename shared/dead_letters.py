@@ -38,8 +38,8 @@ class DeadLetter:
         return cls(
             record,
             error.rule,
-            error.field,
-            str(error),
+            storable(error.field),
+            storable(str(error)),
             event_type=_readable(told.get("ce_type", b"")),
             event_id=_readable(told.get("ce_id", b"")),
         )
@@ -163,6 +163,11 @@ async def lift_stop(rows: Rows, consumer: str, by: str) -> int:
         consumer,
         by,
     )
+
+
+def storable(text: str) -> str:
+    """The text as PostgreSQL and JSON can hold it: a reason may quote what the record says, NUL included."""
+    return text.encode(errors="backslashreplace").decode().replace("\x00", "\\x00")
 
 
 def _readable(value: bytes) -> str:

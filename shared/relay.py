@@ -167,17 +167,27 @@ class Relay:
             await producer.start()
             self._producer = producer
         producer = self._producer
-        results = await asyncio.gather(*(self._send_bucket(producer, b, r) for b, r in rows.items()))
-        if any(unknown for _, unknown in results):
+        # Each bucket's end is awaited, also when another's fails: none may still be under way when the
+        # next turn sends the same rows.
+        sends = (self._send_bucket(producer, bucket, its_rows) for bucket, its_rows in rows.items())
+        results = await asyncio.gather(*sends, return_exceptions=True)
+        if any(result is None or isinstance(result, BaseException) for result in results):
             await self._discard_producer()
-        return {bucket: sent for bucket, (sent, _) in zip(rows, results, strict=True) if sent}
+        sent = {}
+        for bucket, result in zip(rows, results, strict=True):
+            if isinstance(result, BaseException):
+                raise result
+            if result:
+                sent[bucket] = result
+        return sent
 
     async def _send_bucket(
         self, producer: BatchProducer, bucket: Partition, rows: list[Mapping[str, Any]]
-    ) -> tuple[list[Mapping[str, Any]], bool]:
+    ) -> list[Mapping[str, Any]] | None:
+        """The rows that Kafka has acknowledged, or None where nobody knows."""
         timeout = min(self.limits.send_seconds, self._lease_ends - monotonic())
         if timeout <= 0:
-            return [], False  # The lease ran out while we prepared; the next turn sees to it.
+            return []  # The lease ran out while we prepared; the next turn sees to it.
         records: list[tuple[bytes, bytes, Headers]] = [
             (row["key"].encode(), row["value"], decode_headers(row["headers"])) for row in rows
         ]
@@ -187,11 +197,11 @@ class Relay:
             self.unknown_count += 1
             Metrics.unknown_sends.add(1, {"topic": bucket.topic})
             await self._note_stuck(bucket, str(error))
-            return [], True
+            return None
         Metrics.sent.add(count, {"topic": bucket.topic})
         if bucket in self._stuck:
             await self._note_free(bucket)
-        return rows[:count], False
+        return rows[:count]
 
     async def _note_stuck(self, bucket: Partition, reason: str) -> None:
         pause = min(self._stuck[bucket].pause * 2, 30.0) if bucket in self._stuck else self.limits.stuck_pause_seconds

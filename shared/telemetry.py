@@ -62,6 +62,9 @@ class Metrics:
     outbox_age = _meter.create_gauge("bridge.outbox.age", "s", "Age of the oldest event not relayed yet.")
     stuck_buckets = _meter.create_gauge("bridge.outbox.bucket.stuck", "{bucket}", "Buckets that cannot be relayed.")
     log_fields_dropped = _meter.create_counter("bridge.log.fields_dropped", "{field}", "Log fields not on the list.")
+    remote_seconds = _meter.create_histogram("http.client.request.duration", "s", "Remote calls, by operation.")
+    remote_errors = _meter.create_counter("bridge.remote.errors", "{error}", "Remote calls that failed, by kind.")
+    remote_surprises = _meter.create_counter("bridge.remote.surprises", "{name}", "Names outside a vendor's contract.")
 
 
 # Traces ---------------------------------------------------------------------------------------------
@@ -135,12 +138,14 @@ LOG_FIELDS: Final = frozenset(
 what it can hold: no names, addresses, e-mails or telephone numbers, and no payloads."""
 
 _EMAIL: Final = re.compile(r"[^\s@<>\"']+@[^\s@<>\"']+\.[^\s@<>\"']+")
+_OWN_NOTES: Final = frozenset({"_record", "_from_structlog"})
+"""What structlog notes on a library's line and takes off again before it is written."""
 _noted: set[str] = set()
 
 
 def keep_listed_fields(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Drop every field that is not on the list; their names are told once, their values never."""
-    unlisted = [name for name in event if name not in LOG_FIELDS]
+    unlisted = [name for name in event if name not in LOG_FIELDS and name not in _OWN_NOTES]
     for name in unlisted:
         del event[name]
     if unlisted:
