@@ -50,10 +50,8 @@ class Guard:
 
 def family_of(pid: int) -> list[int]:
     """The process and all its descendants; PostgreSQL's children lead sessions of their own."""
-    listed = subprocess.run(["ps", "-axo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
     children: dict[int, list[int]] = {}
-    for line in listed.splitlines():
-        child, parent = map(int, line.split())
+    for child, (parent, _) in processes().items():
         children.setdefault(parent, []).append(child)
     family = [pid]
     for member in family:
@@ -70,8 +68,29 @@ def signal_all(pids: list[int], number: signal.Signals) -> None:
 
 def is_running(pid: int) -> bool:
     """Whether a process exists and is more than an entry that its parent has yet to collect."""
-    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
-    return bool(state.strip()) and not state.strip().startswith("Z")
+    _, state = processes().get(pid, (0, "Z"))
+    return state != "Z"
+
+
+def processes() -> dict[int, tuple[int, str]]:
+    """Every process with its parent and its state (`Z`: ended, not yet collected).
+
+    Read from /proc where there is one, because small images of Linux come without `ps`.
+    """
+    found: dict[int, tuple[int, str]] = {}
+    if Path("/proc/self/stat").exists():
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                with contextlib.suppress(OSError):  # it has ended meanwhile
+                    # The name stands in brackets and may hold anything, so what counts follows the last one.
+                    state, parent = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()[:2]
+                    found[int(entry.name)] = int(parent), state
+        return found
+    listed = subprocess.run(["ps", "-axo", "pid=,ppid=,stat="], capture_output=True, text=True, check=True).stdout
+    for line in listed.splitlines():
+        pid, parent, state = line.split()[:3]
+        found[int(pid)] = int(parent), state[0]
+    return found
 
 
 def end(pid: int, stop_signal: signal.Signals) -> None:
