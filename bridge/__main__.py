@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from bridge.commands import dead_letters, local, offsets, republish
+from bridge.commands import check, dead_letters, init, local, offsets, republish
 
 app = typer.Typer(
     help="Keeps a Salesforce B2C Commerce store and its Mirakl marketplace shops in step.",
@@ -12,6 +12,8 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,  # a local may hold a secret or somebody's address
 )
 app.command("local")(local.local)
+app.command("init")(init.init)
+app.command("check")(check.check)
 app.command("republish")(republish.republish_topic)
 app.add_typer(offsets.app, name="offsets")
 app.add_typer(dead_letters.app, name="dead-letters")

@@ -76,7 +76,8 @@ class Address:
     security_protocol: str = "PLAINTEXT"
     sasl_mechanism: str | None = None
     sasl_username: str | None = None
-    sasl_password: str | None = field(default=None, repr=False)
+    sasl_password: str | Callable[[], str] | None = field(default=None, repr=False)
+    """The password, or what tells it as it is when a client is made, so that a rotated one is used."""
     ca_file: str | None = None
 
     def client_arguments(self) -> dict[str, Any]:
@@ -91,7 +92,7 @@ class Address:
             arguments |= {
                 "sasl_mechanism": self.sasl_mechanism,
                 "sasl_plain_username": self.sasl_username,
-                "sasl_plain_password": self.sasl_password,
+                "sasl_plain_password": self.sasl_password() if callable(self.sasl_password) else self.sasl_password,
             }
         return arguments
 
