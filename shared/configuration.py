@@ -224,6 +224,43 @@ class Health(Struct, frozen=True, kw_only=True):
     port: Annotated[int, Meta(ge=0, le=65_535, description="0: any free one.", examples=[8080])] = 8080
 
 
+class ControlRoom(Struct, frozen=True, kw_only=True):
+    """The pages people look at, and who may."""
+
+    host: Annotated[Text, Meta(description="0.0.0.0 in a container.", examples=["0.0.0.0"])] = (  # noqa: S104
+        "127.0.0.1"
+    )
+    port: Annotated[int, Meta(ge=0, le=65_535, description="0: any free one.", examples=[8090])] = 8090
+    people: Annotated[
+        Text,
+        Meta(
+            description="The file of those who may sign in; `control-room add-person` writes its entries.",
+            examples=["/etc/bridge/people.toml"],
+        ),
+    ] = "people.toml"
+    secret: Annotated[
+        Secret | None,
+        Meta(
+            description="Signs sessions, the same in all replicas; none: sessions end with the process.",
+            examples=["file:/run/secrets/control-room"],
+        ),
+    ] = None
+    url: Annotated[
+        HttpUrl | None,
+        Meta(
+            description="Where browsers reach it; with https, cookies travel encrypted only.",
+            examples=["https://bridge.example.com"],
+        ),
+    ] = None
+    trace_url: Annotated[
+        Annotated[str, Meta(pattern=r"^https?://.*\{trace_id\}")] | None,
+        Meta(
+            description="Where a trace can be looked at; {trace_id} stands for its id.",
+            examples=["http://localhost:16686/trace/{trace_id}"],
+        ),
+    ] = None
+
+
 # Salesforce -----------------------------------------------------------------------------------------
 
 
@@ -617,6 +654,7 @@ class Places(Struct, frozen=True, kw_only=True):
     postgres: Postgres
     telemetry: Telemetry = field(default_factory=Telemetry)
     health: Health = field(default_factory=Health)
+    control_room: ControlRoom = field(default_factory=ControlRoom)
 
 
 class Configuration(Places, frozen=True, kw_only=True):

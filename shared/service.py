@@ -1,10 +1,10 @@
 """What every service is made of, opened together and run side by side; a service adds its handlers and loops.
 
     def main() -> None:
-        settings = from_environment()
+        settings = load(ACCEPTOR)
         run(lambda stop: serve(settings, stop))
 
-    async def serve(settings: Settings, stop: asyncio.Event) -> None:
+    async def serve(settings: ServiceSettings, stop: asyncio.Event) -> None:
         async with open_service(ACCEPTOR, settings, own=MIGRATIONS) as service:
             reference = service.consume(Handlers(project(MappingSet, keep_mapping)), name="acceptor-reference")
             service.consume(Handlers(react(OrderCaptured, answer_order)), after=reference)
@@ -39,7 +39,7 @@ from shared.kafka import BatchProducer, KafkaConsumer, Partition, edge_offsets, 
 from shared.lifecycle import Loop, run_loops
 from shared.outbox import Outbox
 from shared.relay import Relay
-from shared.settings import Settings
+from shared.settings import ServiceSettings, Settings
 from shared.telemetry import set_up, set_up_logs
 from shared.topics import ALL, TOPICS
 
@@ -157,12 +157,13 @@ async def open_service(
     settings: Settings,
     *,
     own: Path | None = None,
-    connections: int = 4,
+    connections: int | None = None,
     prepare: bool = True,
     telemetry: bool = True,
 ) -> AsyncIterator[Service]:
     """Open what a service stands on; `own` is the folder of its migrations.
 
+    The pool has `connections`, those of the service's own settings unless given.
     `prepare` brings the schema up to date and creates missing topics: harmless to repeat, and left out
     where a deployment did both before. `telemetry` sets up logs, traces and metrics for the whole
     process, so it is left out where several services share one.
@@ -173,6 +174,7 @@ async def open_service(
     """
     instance = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     schema = name.replace("-", "_")
+    size = settings.connections if isinstance(settings, ServiceSettings) else 4
     async with AsyncExitStack() as stack:
         if telemetry:
             set_up_logs(name, instance)
@@ -183,9 +185,9 @@ async def open_service(
         stack.push_async_callback(runner.cleanup)
         if prepare:
             await migrate(settings.database_url, schema, own)
-            await ensure_topics(settings.kafka, TOPICS)
+            await ensure_topics(settings.kafka, TOPICS, replication_factor=settings.replication_factor)
         database = await stack.enter_async_context(
-            await Database.connect(settings.database_url, schema, application=name, connections=connections)
+            await Database.connect(settings.database_url, schema, application=name, connections=connections or size)
         )
         clock = BusinessClock()
         await clock.synchronize(database)

@@ -20,6 +20,7 @@ from urllib.parse import parse_qsl, quote, urlsplit
 
 from shared.configuration import (
     Configuration,
+    ControlRoom,
     Marketplace,
     Mistake,
     Mode,
@@ -54,6 +55,12 @@ VARIABLES: Final[Mapping[str, tuple[str, str]]] = {
     "OTEL_EXPORTER_OTLP_ENDPOINT": ("telemetry", "otlp_endpoint"),
     "HEALTH_HOST": ("health", "host"),
     "HEALTH_PORT": ("health", "port"),
+    "CONTROL_ROOM_HOST": ("control_room", "host"),
+    "CONTROL_ROOM_PORT": ("control_room", "port"),
+    "CONTROL_ROOM_PEOPLE": ("control_room", "people"),
+    "CONTROL_ROOM_SECRET": ("control_room", "secret"),
+    "CONTROL_ROOM_URL": ("control_room", "url"),
+    "OTEL_TRACE_URL": ("control_room", "trace_url"),
 }
 """The variables that win over the file, and the keys they stand for."""
 
@@ -78,6 +85,7 @@ class Settings:
     database_password: Callable[[], str] | None = None
     """The password as it is now, for every new connection; `database_url` holds the one of the start."""
     replication_factor: int = 1
+    control_room: ControlRoom = field(default_factory=ControlRoom)
 
     def __repr__(self) -> str:
         """Without secrets: a settings object ends up in logs sooner or later."""
@@ -246,7 +254,7 @@ def _open(path: Path | None, environment: Mapping[str, str]) -> tuple[TomlReader
 def _variable(reader: TomlReader, name: str, environment: Mapping[str, str]) -> object:
     """What the file would hold in place of the variable, or None where it is not set."""
     file, text = environment.get(f"{name}_FILE"), environment.get(name)
-    if name == "KAFKA_SASL_PASSWORD":
+    if name in ("KAFKA_SASL_PASSWORD", "CONTROL_ROOM_SECRET"):
         return f"file:{file}" if file else f"env:{name}" if text else None
     if file:
         try:
@@ -260,7 +268,7 @@ def _variable(reader: TomlReader, name: str, environment: Mapping[str, str]) -> 
             return None
         case "KAFKA_BOOTSTRAP_SERVERS":
             return text.split(",")
-        case "HEALTH_PORT":
+        case "HEALTH_PORT" | "CONTROL_ROOM_PORT":
             return int(text) if text.isdigit() else text
         case "DATABASE_URL":
             return _without_password(text)
@@ -319,6 +327,7 @@ def _arguments(places: Places, environment: Mapping[str, str]) -> dict[str, Any]
         "health_host": places.health.host,
         "health_port": places.health.port,
         "replication_factor": kafka.replication_factor,
+        "control_room": places.control_room,
     }
 
 
