@@ -1,0 +1,1 @@
+"""The client of Mirakl's seller API: typed requests and answers, errors sorted, nothing decided."""
