@@ -1,0 +1,47 @@
+"""Puts the instance behind HTTP: every operation at its published path, and the control API beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from sandbox.sfcc import control, inventory_api, orders_api, tokens_api
+from sandbox.sfcc.config import Config
+from sandbox.sfcc.gateway import BODY_LIMIT_BYTES, Operation, serve, unknown
+from sandbox.sfcc.instance import Instance
+
+__all__ = ["INSTANCE", "OPERATIONS", "build"]
+
+INSTANCE = web.AppKey("instance", Instance)
+OPERATIONS: tuple[Operation, ...] = (*tokens_api.OPERATIONS, *orders_api.OPERATIONS, *inventory_api.OPERATIONS)
+UPLOAD_LIMIT_BYTES = 100 * BODY_LIMIT_BYTES
+
+
+def build(config: Config, seed: int) -> web.Application:
+    """The whole sandbox as an application; its state lives and dies with it. Raises ValueError for a bad
+    configuration.
+    """
+    instance = Instance(config, seed)
+    # Larger bodies are refused by the operations, with the answer of their family.
+    app = web.Application(client_max_size=UPLOAD_LIMIT_BYTES)
+    app[INSTANCE] = instance
+    for operation in OPERATIONS:
+        app.router.add_route(operation.method, operation.path, _route(instance, operation))
+    control.add_routes(app, instance)
+    app.router.add_route("*", "/{tail:.*}", _no_route(instance))
+    return app
+
+
+def _route(instance: Instance, operation: Operation) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        return await serve(instance, operation, request)
+
+    return handle
+
+
+def _no_route(instance: Instance) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        return await unknown(instance, request)
+
+    return handle
