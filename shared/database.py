@@ -99,8 +99,18 @@ class Database:
         self.schema = schema
 
     @classmethod
-    async def connect(cls, url: str, schema: str, *, application: str, connections: int = 4) -> Self:
+    async def connect(
+        cls,
+        url: str,
+        schema: str,
+        *,
+        application: str,
+        connections: int = 4,
+        password: Callable[[], str] | None = None,
+    ) -> Self:
         """Open a pool of exactly `connections`, so that `bridge check` can add them up.
+
+        `password` is asked for every new connection, where the one in the URL may be an old one.
 
         Raises:
             Fatal: the schema's name is none.
@@ -111,6 +121,7 @@ class Database:
         with _sorted_errors():
             pool = await asyncpg.create_pool(
                 url,
+                password=password,
                 min_size=1,
                 max_size=connections,
                 command_timeout=STATEMENT_TIMEOUT_SECONDS,
@@ -301,10 +312,11 @@ async def migrate(url: str, schema: str, own: Path | None = None) -> None:
     """
     if not _SCHEMA.fullmatch(schema):
         raise Fatal(f"schema {schema!r}: use lower-case letters, digits and underscores, e.g. order_ingestor")
+    # The driver reads the URL itself: SQLAlchemy would not know sslmode and its like.
     engine = create_async_engine(
-        re.sub(r"^postgres(ql)?://", "postgresql+asyncpg://", url),
+        "postgresql+asyncpg://",
         poolclass=NullPool,
-        connect_args={"server_settings": {"search_path": schema, "timezone": "UTC"}},
+        async_creator=lambda: asyncpg.connect(url, server_settings={"search_path": schema, "timezone": "UTC"}),
     )
     try:
         with _sorted_errors():

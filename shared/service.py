@@ -187,7 +187,13 @@ async def open_service(
             await migrate(settings.database_url, schema, own)
             await ensure_topics(settings.kafka, TOPICS, replication_factor=settings.replication_factor)
         database = await stack.enter_async_context(
-            await Database.connect(settings.database_url, schema, application=name, connections=connections or size)
+            await Database.connect(
+                settings.database_url,
+                schema,
+                application=name,
+                connections=connections or size,
+                password=settings.database_password,
+            )
         )
         clock = BusinessClock()
         await clock.synchronize(database)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from shared.configuration import (
     Configuration,
@@ -322,7 +322,7 @@ def _arguments(places: Places, environment: Mapping[str, str]) -> dict[str, Any]
             ca_file=kafka.ca_file,
         ),
         "database_url": _database_url(postgres, environment),
-        "database_password": postgres.password.value if postgres.password else None,
+        "database_password": _database_password(postgres, environment),
         "otlp_endpoint": places.telemetry.otlp_endpoint,
         "health_host": places.health.host,
         "health_port": places.health.port,
@@ -333,8 +333,8 @@ def _arguments(places: Places, environment: Mapping[str, str]) -> dict[str, Any]
 
 def _database_url(postgres: Postgres, environment: Mapping[str, str]) -> str:
     """One URL that says everything; what `DATABASE_URL` says itself wins over the file."""
-    file = environment.get("DATABASE_URL_FILE")
-    url = Path(file).read_text().strip() if file else environment.get("DATABASE_URL") or str(postgres.url)
+    given = _given_url(environment)
+    url = given.value() if given else str(postgres.url)
     parts = urlsplit(url)
     said = dict(parse_qsl(parts.query))
     more = {"sslmode": postgres.sslmode if postgres.sslmode != "prefer" else None, "sslrootcert": postgres.ca_file}
@@ -346,6 +346,21 @@ def _database_url(postgres: Postgres, environment: Mapping[str, str]) -> str:
         user, at, host = parts.netloc.rpartition("@")
         url = url.replace(f"//{parts.netloc}", f"//{user}:{password}{at or '@'}{host}", 1)
     return url
+
+
+def _database_password(postgres: Postgres, environment: Mapping[str, str]) -> Callable[[], str] | None:
+    """What tells the password as it is now: it stands in `DATABASE_URL`, or where the file says."""
+    given = _given_url(environment)
+    if given is not None and urlsplit(given.value()).password is not None:
+        return lambda: unquote(urlsplit(given.value()).password or "")
+    return postgres.password.value if postgres.password else None
+
+
+def _given_url(environment: Mapping[str, str]) -> Secret | None:
+    """`DATABASE_URL` may hold a password, so it is read as a secret is."""
+    file = environment.get("DATABASE_URL_FILE")
+    reference = f"file:{file}" if file else "env:DATABASE_URL" if environment.get("DATABASE_URL") else None
+    return Secret(reference, environment) if reference else None
 
 
 def _without_password(url: str) -> str:

@@ -251,6 +251,23 @@ def test_the_environment_wins_over_the_file(write: Callable[..., Path], tmp_path
     assert settings.database_url == "postgresql://me:mine@db/other?sslmode=verify-full&sslrootcert=/ca.pem"
     assert settings.kafka.bootstrap_servers == "elsewhere:1"
     assert "mine" not in repr(settings)
+    assert settings.database_password is not None
+    assert settings.database_password() == "mine"
+
+
+def test_new_connections_get_the_password_as_it_is_now(write: Callable[..., Path], tmp_path: Path) -> None:
+    secret, url = tmp_path / "password", tmp_path / "url"
+    secret.write_text("old")
+    url.write_text("postgresql://bridge:o%6Cd@db/bridge")
+    path = write(("# password = ", f'password = "file:{secret}"\n# '))
+    passwords = [
+        from_environment({"BRIDGE_CONFIG": str(path)}).database_password,
+        from_environment({"BRIDGE_CONFIG": str(path), "DATABASE_URL_FILE": str(url)}).database_password,
+    ]
+    assert [password and password() for password in passwords] == ["old", "old"]
+    secret.write_text("new")
+    url.write_text("postgresql://bridge:new@db/bridge")
+    assert [password and password() for password in passwords] == ["new", "new"]
 
 
 def test_kafka_and_postgresql_need_no_file(tmp_path: Path) -> None:
