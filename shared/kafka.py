@@ -336,7 +336,8 @@ class BatchProducer:
         batch = self._producer.create_batch()
         sent = 0
         for key, value, headers in records:
-            if batch.append(key=key, value=value, headers=headers, timestamp=None) is None:
+            # The client takes a list only, and a record that was read has a tuple.
+            if batch.append(key=key, value=value, headers=list(headers), timestamp=None) is None:
                 break
             sent += 1
         batch.close()
