@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
+import structlog
 
 from bridge.embedded.kafka import blocking
 from shared import consumer, database
@@ -42,6 +43,12 @@ async def world(postgres_url: str, template: str, worker_tag: str) -> AsyncItera
     url = postgres_url.rpartition("/")[0] + f"/{name}"
     async with await Database.connect(url, SCHEMA, application="world") as found:
         yield World(url, found)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def plain_logs() -> None:
+    """The default paints every traceback, for most of a second each."""
+    structlog.configure(processors=[structlog.processors.add_log_level, structlog.processors.KeyValueRenderer()])
 
 
 @pytest.fixture(autouse=True)

@@ -123,12 +123,14 @@ class World:
         return Relay(self.outbox, topics, holder or f"relay-{next(_numbers)}", new_producer, limits or RelayLimits())
 
     async def relay_all(self, relay: Relay | None = None) -> Relay:
-        """Relay until nothing is left that could be sent now."""
-        relay = relay or self.relay()
-        await make_buckets(relay)
-        while await relay.turn():
+        """Relay until nothing is left that could be sent now; a relay of the test's own keeps its leases."""
+        ours = relay or self.relay()
+        await make_buckets(ours)
+        while await ours.turn():
             pass
-        return relay
+        if relay is None:
+            await ours.release()
+        return ours
 
     def say(self, key: str, *numbers: int, at: datetime = NOW, **options: Any) -> None:
         """Facts 1, 2, 3 … about a product, as an outside producer writes them."""
