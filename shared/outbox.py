@@ -61,6 +61,11 @@ class Transaction(Rows):
         self._names: set[tuple[str, str, int]] = set()
 
     @property
+    def service(self) -> str:
+        """Whose transaction it is."""
+        return self._outbox.service
+
+    @property
     def rows(self) -> Rows:
         """The same transaction without the means to publish, for projectors."""
         return Rows(self._connection)
