@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from bridge.commands import check, dead_letters, init, local, offsets, republish
+from bridge.commands import check, dead_letters, init, local, offsets, republish, sandbox
 
 app = typer.Typer(
     help="Keeps a Salesforce B2C Commerce store and its Mirakl marketplace shops in step.",
@@ -17,6 +17,7 @@ app.command("check")(check.check)
 app.command("republish")(republish.republish_topic)
 app.add_typer(offsets.app, name="offsets")
 app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(sandbox.app, name="sandbox")
 
 
 def main() -> None:
