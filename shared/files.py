@@ -103,7 +103,7 @@ async def json_items(file: IO[bytes], member: str) -> AsyncGenerator[Any, None]:
         file.seek(0)
         if start.startswith(b"["):
             items = _elements(file, "item")
-        elif re.match(rb'\{\s*"%s"\s*:\s*\[' % member.encode(), start):
+        elif member and re.match(rb'\{\s*"%s"\s*:\s*\[' % member.encode(), start):
             items = _elements(file, f"{member}.item")
         else:
             items = (parsed(line) for line in file if line.strip())

@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 import ssl
 import tempfile
+from base64 import b64decode
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ IDLE_SECONDS: Final = 10.0
 """An idle connection is given up before the other side does it under a request that is just leaving."""
 ANSWER_BYTES: Final = 64 << 20
 """More than any vendor's page; what is longer is no answer to what was asked."""
+ERROR_BYTES: Final = 1 << 20
 MEMORY_BYTES: Final = 4 << 20
 """What of a file is held in memory before it goes to disk."""
 CHUNK_BYTES: Final = 1 << 16
@@ -338,16 +340,19 @@ async def _whole(response: aiohttp.ClientResponse, most: int) -> bytes:
 
 
 async def _some(response: aiohttp.ClientResponse) -> bytes:
-    """The beginning of an error's body; the status says what happened even where the body does not come."""
+    """An error's body; the status says what happened even where the body does not come."""
     try:
-        return await response.content.read(CHUNK_BYTES)
-    except (aiohttp.ClientError, TimeoutError, OSError):
+        return await _whole(response, ERROR_BYTES)
+    except (aiohttp.ClientError, TimeoutError, OSError, Unreadable):
         return b""
 
 
 def _secrets(headers: Mapping[str, str]) -> tuple[str, ...]:
+    """What must not be repeated: the header, what follows `Basic` or `Bearer`, and the password inside."""
     credential = headers.get("Authorization", "")
-    return (credential, credential.rpartition(" ")[2])
+    scheme, _, value = credential.rpartition(" ")
+    password = b64decode(value).decode(errors="replace").partition(":")[2] if scheme == "Basic" else ""
+    return (credential, value, password)
 
 
 def _measure(operation: Operation, call: Call, seconds: float, kind: str) -> None:
