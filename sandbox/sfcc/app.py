@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from sandbox.sfcc import control, inventory_api, orders_api, tokens_api
+from sandbox.sfcc import control, inventory_api, jobs_api, merchandise_api, orders_api, tokens_api
 from sandbox.sfcc.config import Config
 from sandbox.sfcc.gateway import BODY_LIMIT_BYTES, Operation, serve, unknown
 from sandbox.sfcc.instance import Instance
@@ -14,7 +14,13 @@ from sandbox.sfcc.instance import Instance
 __all__ = ["INSTANCE", "OPERATIONS", "build"]
 
 INSTANCE = web.AppKey("instance", Instance)
-OPERATIONS: tuple[Operation, ...] = (*tokens_api.OPERATIONS, *orders_api.OPERATIONS, *inventory_api.OPERATIONS)
+OPERATIONS: tuple[Operation, ...] = (
+    *tokens_api.OPERATIONS,
+    *orders_api.OPERATIONS,
+    *inventory_api.OPERATIONS,
+    *merchandise_api.OPERATIONS,
+    *jobs_api.OPERATIONS,
+)
 UPLOAD_LIMIT_BYTES = 100 * BODY_LIMIT_BYTES
 
 

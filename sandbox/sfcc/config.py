@@ -215,15 +215,19 @@ class Config(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     jobs: list[JobDefinition] = msgspec.field(
         default_factory=lambda: [
             JobDefinition(
-                id="ExportInventoryLists", step="ExportInventoryLists", parameters={"ExportFile": "inventory.xml"}
+                id="ExportInventoryLists",
+                step="ExportInventoryLists",
+                parameters={"ExportFile": "inventory/inventory.xml"},
             ),
             JobDefinition(
                 id="ImportInventoryLists",
                 step="ImportInventoryLists",
-                parameters={"WorkingFolder": "inventory", "FileNamePattern": r".*\.xml", "ImportMode": "Merge"},
+                parameters={"WorkingFolder": "inventory/import", "FileNamePattern": r".*\.xml", "ImportMode": "Merge"},
             ),
-            JobDefinition(id="ExportPriceBook", step="ExportPriceBook", parameters={"ExportFile": "pricebooks.xml"}),
-            JobDefinition(id="ExportCatalog", step="ExportCatalog", parameters={"ExportFile": "catalog.xml"}),
+            JobDefinition(
+                id="ExportPriceBook", step="ExportPriceBook", parameters={"ExportFile": "pricebook/pricebooks.xml"}
+            ),
+            JobDefinition(id="ExportCatalog", step="ExportCatalog", parameters={"ExportFile": "catalog/catalog.xml"}),
         ]
     )
     price_books: list[PriceBookConfig] = msgspec.field(

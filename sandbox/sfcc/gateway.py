@@ -354,11 +354,11 @@ def _body(instance: Instance, operation: Operation, request: web.Request, raw: b
         raise Refusal(415, "unsupported-media-type", f"The media type {request.content_type} is not supported.")
     try:
         body = decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, ArithmeticError, ValueError) as error:
+        registry = instance.config.custom_attributes if instance.config.switches.custom_attributes_checked else None
+        found = violations_of(operation.body, body, registry)
+    except (msgspec.DecodeError, ArithmeticError, ValueError, RecursionError) as error:
         instance.recorder.against(call, "not-json", "$", str(error))
-        raise _invalid(operation, f"The request body is not JSON: {error}.", "body") from None
-    registry = instance.config.custom_attributes if instance.config.switches.custom_attributes_checked else None
-    found = violations_of(operation.body, body, registry)
+        raise _invalid(operation, f"The request body cannot be read: {error}.", "body") from None
     for one in found:
         instance.recorder.against(call, one.kind, one.path, one.detail)
     if found:

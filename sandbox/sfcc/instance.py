@@ -23,6 +23,7 @@ from sandbox.sfcc.availability import Availability
 from sandbox.sfcc.catalogue import Catalogue
 from sandbox.sfcc.config import Config, SiteConfig
 from sandbox.sfcc.inventory_api import ExportDesk
+from sandbox.sfcc.jobs_api import JobBoard
 from sandbox.sfcc.order_book import OrderBook, StoredOrder, stamp
 from sandbox.sfcc.platform_inventory import InventoryList
 from sandbox.sfcc.refusals import Refusal
@@ -76,6 +77,7 @@ class Instance:
             for one in config.inventory_lists
         }
         self.exports = ExportDesk(self)
+        self.jobs = JobBoard(self)
         self.catalogue = Catalogue(config, seed, now)
         self.rates = {
             "slas": gateway.RateWindow(config.switches.slas_requests_per_minute, self.clock),

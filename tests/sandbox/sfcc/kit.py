@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cache
 from typing import Any
 
 import aiohttp
@@ -16,7 +18,7 @@ from sandbox.common.server import start, to_json
 from sandbox.sfcc.app import INSTANCE, OPERATIONS, build
 from sandbox.sfcc.config import ADMIN_SCOPES, Config, Switches
 from sandbox.sfcc.instance import Instance
-from tests.kit.contracts import CONTRACTS, contract
+from tests.kit.contracts import CONTRACTS, Contract, contract
 
 ORGANIZATION = "f_ecom_zzsb_001"
 TENANT_GROUP = Config().tenant_group
@@ -25,6 +27,11 @@ AVAILABILITY = f"/inventory/availability/v1/organizations/{TENANT_GROUP}/availab
 IMPEX = f"/inventory/impex/v1/organizations/{TENANT_GROUP}/availability-records"
 RESERVATION = f"/inventory/reservation/v1/organizations/{TENANT_GROUP}"
 PRODUCTS = f"/product/products/v1/organizations/{ORGANIZATION}"
+CATALOGS = f"/product/catalogs/v1/organizations/{ORGANIZATION}/catalogs"
+PRICE_BOOKS = f"/product/price-books/v1/organizations/{ORGANIZATION}/price-books"
+INVENTORY_LISTS = f"/product/inventory-lists/v1/organizations/{ORGANIZATION}/inventory-lists"
+JOBS = f"/operation/jobs/v1/organizations/{ORGANIZATION}/jobs"
+WEBDAV = "/on/demandware.servlet/webdav/Sites/Impex/src"
 TSOB = f"/shopper/auth/v1/organizations/{ORGANIZATION}/oauth2/trusted-system/token"
 CLOCK_START = "2026-01-05T08:00:00Z"
 DOCUMENTS = {
@@ -172,6 +179,20 @@ class Sandbox:
         return reply
 
 
+@cache
+def published(name: str) -> Contract:
+    """A published document without what makes it contradict itself.
+
+    Search requests and results of the products document are declared closed and empty beside an `allOf` that brings
+    their members: read literally, no document at all would fit.
+    """
+    document = copy.deepcopy(contract(name).document)
+    for schema in document["components"]["schemas"].values():
+        if schema.get("additionalProperties") is False and "allOf" in schema:
+            del schema["additionalProperties"]
+    return Contract(document)
+
+
 def check(method: str, path: str, reply: Reply) -> None:
     """Holds an answer against the published contract of its operation, where there is one at hand."""
     base = next((base for base in DOCUMENTS if path.startswith(base)), None)
@@ -184,14 +205,23 @@ def check(method: str, path: str, reply: Reply) -> None:
         and re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", one.path), path)
         and one.path.startswith(base)
     )
-    document = contract(DOCUMENTS[base])
+    document = published(DOCUMENTS[base])
     media = reply.headers.get("Content-Type", "").partition(";")[0]
     declared = document.operation((method, template))["responses"]
     if str(reply.status) not in declared and reply.status in UNCONTRACTED:
         return
-    document.validate_response((method, template), reply.status, reply.json if reply.body else None)
+    document.validate_response((method, template), reply.status, _described(reply.json))
     if reply.body:
         assert media in declared[str(reply.status)]["content"], (method, path, reply.status, media)
+
+
+def _described(payload: Any) -> Any:
+    """An answer without its custom attributes, of which documents of products say nothing."""
+    if isinstance(payload, list):
+        return [_described(one) for one in payload]
+    if isinstance(payload, dict):
+        return {name: _described(value) for name, value in payload.items() if not name.startswith("c_")}
+    return payload
 
 
 @asynccontextmanager
