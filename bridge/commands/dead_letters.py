@@ -1,4 +1,4 @@
-"""`bridge dead-letters list|lift|release`: what no retry could save, and what waits because of it."""
+"""`bridge dead-letters list|waiting|lift|release`: what no retry could save, and what waits because of it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from typing import Annotated
 
 import typer
 
-from bridge.commands.places import run, schema_of, schemas_with, show
+from bridge.commands.places import Json, Service, run, say, schema_of, schemas_with, service_of, show
 from shared import dead_letters, parking
 from shared.errors import Fatal
 from shared.settings import from_environment
 
 app = typer.Typer(help="Records that no retry can save, and keys that wait.", no_args_is_help=True)
-
-Json = Annotated[bool, typer.Option("--json", help="One JSON array instead of a table.")]
 
 
 @app.command("list")
@@ -78,36 +76,42 @@ async def _waiting(service: str | None, as_json: bool) -> None:
 
 @app.command("lift")
 def lift(
-    service: Annotated[str, typer.Argument(help="The service, e.g. order-ingestor.")],
     consumer: Annotated[str, typer.Argument(help="The consumer that was stopped.")],
+    service: Service = None,
     by: Annotated[str | None, typer.Option(help="Who lifts it; you, unless given.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Let a consumer that was stopped for too many dead letters start again."""
-    run(_lift(service, consumer, by or getpass.getuser()))
+    run(_lift(consumer, service, by or getpass.getuser(), as_json))
 
 
-async def _lift(service: str, consumer: str, by: str) -> None:
-    async with schema_of(service) as database:
+async def _lift(consumer: str, service: str | None, by: str, as_json: bool) -> None:
+    owner = await service_of(consumer, "consumer_positions", service)
+    async with schema_of(owner) as database:
         async with database.transaction() as rows:
             lifted = await dead_letters.lift_stop(rows, consumer, by)
     if not lifted:
-        raise Fatal(f"no stop stands for {consumer} of {service}: nothing to lift")
-    typer.echo(f"{consumer} may go on: {lifted} stop(s) lifted by {by}")
+        raise Fatal(f"no stop stands for {consumer} of {owner}: nothing to lift")
+    facts = {"service": owner, "consumer": consumer, "lifted": lifted, "by": by}
+    say(f"{consumer} may go on: {lifted} stop(s) lifted by {by}; start it again", facts, as_json)
 
 
 @app.command("release")
 def release(
-    service: Annotated[str, typer.Argument(help="The service, e.g. order-ingestor.")],
     consumer: Annotated[str, typer.Argument(help="The consumer whose key waits.")],
     topic: Annotated[str, typer.Argument(help="The topic.")],
     key: Annotated[str, typer.Argument(help="The key, as `bridge dead-letters waiting` shows it.")],
+    service: Service = None,
+    as_json: Json = False,
 ) -> None:
     """Try a waiting key again now; records queued behind it follow in their order."""
-    run(_release(service, consumer, topic, key))
+    run(_release(consumer, topic, key, service, as_json))
 
 
-async def _release(service: str, consumer: str, topic: str, key: str) -> None:
-    async with schema_of(service) as database:
+async def _release(consumer: str, topic: str, key: str, service: str | None, as_json: bool) -> None:
+    owner = await service_of(consumer, "consumer_positions", service)
+    async with schema_of(owner) as database:
         if not await parking.release(database, consumer, topic, key.encode()):
-            raise Fatal(f"no key {key!r} of {topic} waits at {consumer}: see `bridge dead-letters waiting {service}`")
-    typer.echo(f"{topic} {key} is tried again")
+            raise Fatal(f"no key {key!r} of {topic} waits at {consumer}: see `bridge dead-letters waiting {owner}`")
+    facts = {"service": owner, "consumer": consumer, "topic": topic, "key": key}
+    say(f"{topic} {key} is tried again", facts, as_json)

@@ -6,15 +6,13 @@ from typing import Annotated
 
 import typer
 
-from bridge.commands.places import run, schema_of, schemas_with, show
+from bridge.commands.places import Json, Service, run, say, schema_of, schemas_with, service_of, show
 from shared.errors import Fatal
 from shared.kafka import Partition, cluster_id, edge_offsets
 from shared.positions import place
 from shared.settings import from_environment
 
 app = typer.Typer(help="Where each consumer stands in its topics.", no_args_is_help=True)
-
-Json = Annotated[bool, typer.Option("--json", help="One JSON array instead of a table.")]
 
 
 @app.command("show")
@@ -34,7 +32,8 @@ async def _show(service: str | None, as_json: bool) -> None:
         async with schema_of(name) as database:
             for row in await database.fetch("SELECT * FROM consumer_positions ORDER BY consumer, topic, partition"):
                 rows.append(dict(row) | {"service": name})
-    _, ends = await edge_offsets(settings.kafka, sorted({Partition(r["topic"], r["partition"]) for r in rows}))
+    partitions = sorted({Partition(row["topic"], row["partition"]) for row in rows})
+    _, ends = await edge_offsets(settings.kafka, partitions) if partitions else ({}, {})
     for row in rows:
         end = ends.get(Partition(row["topic"], row["partition"]))
         row["end"] = end
@@ -56,25 +55,27 @@ async def _show(service: str | None, as_json: bool) -> None:
 
 @app.command("set")
 def set_offsets(
-    service: Annotated[str, typer.Argument(help="The service, e.g. order-ingestor.")],
     consumer: Annotated[str, typer.Argument(help="The consumer, as `bridge offsets show` names it.")],
     topic: Annotated[str, typer.Argument(help="The topic.")],
     to: Annotated[str, typer.Option("--to", help="beginning, end, or an offset.")],
     partition: Annotated[int | None, typer.Option(help="One partition; all unless given.")] = None,
+    service: Service = None,
+    as_json: Json = False,
 ) -> None:
     """Put a consumer elsewhere, and note the cluster that is there now as its own.
 
     Whoever runs is fenced and reads on from the new place. Going back repeats records, which every
     consumer drops as duplicates; going forward leaves records out for good.
     """
-    run(_set(service, consumer, topic, to, partition))
+    if to not in ("beginning", "end") and not to.isdecimal():
+        raise typer.BadParameter(f"{to!r}: write beginning, end or an offset, e.g. --to 42", param_hint="--to")
+    run(_set(consumer, topic, to, partition, service, as_json))
 
 
-async def _set(service: str, consumer: str, topic: str, to: str, partition: int | None) -> None:
-    if to not in ("beginning", "end") and not to.isdigit():
-        raise Fatal(f"--to {to}: write beginning, end or an offset, e.g. --to 42")
+async def _set(consumer: str, topic: str, to: str, partition: int | None, service: str | None, as_json: bool) -> None:
     settings = from_environment()
-    async with schema_of(service) as database:
+    owner = await service_of(consumer, "consumer_positions", service)
+    async with schema_of(owner) as database:
         known = await database.fetch(
             """SELECT topic, partition FROM consumer_positions
                WHERE consumer = $1 AND topic = $2 AND ($3::int IS NULL OR partition = $3) ORDER BY partition""",
@@ -84,13 +85,22 @@ async def _set(service: str, consumer: str, topic: str, to: str, partition: int 
         )
         partitions = [Partition(row["topic"], row["partition"]) for row in known]
         if not partitions:
-            raise Fatal(f"{service} has no consumer {consumer} on {topic}: see `bridge offsets show {service}`")
+            where = topic if partition is None else f"{topic}/{partition}"
+            raise Fatal(f"{owner} has no consumer {consumer} on {where}: see `bridge offsets show {owner}`")
         beginnings, ends = await edge_offsets(settings.kafka, partitions)
+        if gone := [p for p in partitions if p not in ends]:
+            raise Fatal(f"{gone[0].topic} is not on Kafka at {settings.kafka.bootstrap_servers}: nowhere to go on from")
         wanted = {p: beginnings[p] if to == "beginning" else ends[p] if to == "end" else int(to) for p in partitions}
         for p, offset in wanted.items():
             if not beginnings[p] <= offset <= ends[p]:
                 raise Fatal(f"{p.topic}/{p.partition} has offsets {beginnings[p]} to {ends[p]}, not {offset}")
         async with database.transaction(end_blockers=True) as rows:
             await place(rows, consumer, await cluster_id(settings.kafka), wanted)
-    for p, offset in wanted.items():
-        typer.echo(f"{consumer} {p.topic}/{p.partition} reads on from {offset}")
+    lines = [f"{consumer} {p.topic}/{p.partition} reads on from {offset}" for p, offset in wanted.items()]
+    facts = {
+        "service": owner,
+        "consumer": consumer,
+        "topic": topic,
+        "offsets": {p.partition: o for p, o in wanted.items()},
+    }
+    say("\n".join(lines), facts, as_json)
