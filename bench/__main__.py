@@ -42,16 +42,20 @@ def path(
     with addresses() as (bootstrap, server_url):
         console.print(f"putting {events:,} events on the topic")
         asyncio.run(preload(bootstrap, events))
-        found: dict[str, list[dict[str, Any]]] = {"full": [], "bare": []}
-        for turn in track(range(runs * 2), description="measuring", console=console):
-            which = ("full", "bare")[turn % 2]
+        kinds = ("full", "bare", "bare-as-written")
+        found: dict[str, list[dict[str, Any]]] = {which: [] for which in kinds}
+        for turn in track(range(runs * len(kinds)), description="measuring", console=console):
+            which = kinds[turn % len(kinds)]
             found[which].append(_run(which, bootstrap, server_url, events))
         settings = asyncio.run(_settings(server_url))
     rates = {which: [run["per_second"] for run in results] for which, results in found.items()}
+    middle = {which: statistics.median(values) for which, values in rates.items()}
     result = {
-        "full_path_per_second": round(statistics.median(rates["full"])),
-        "bare_path_per_second": round(statistics.median(rates["bare"])),
-        "ratio": round(statistics.median(rates["full"]) / statistics.median(rates["bare"]), 3),
+        "full_path_per_second": round(middle["full"]),
+        "bare_path_per_second": round(middle["bare"]),
+        "ratio": round(middle["full"] / middle["bare"], 3),
+        "bare_as_written_per_second": round(middle["bare-as-written"]),
+        "ratio_to_bare_as_written": round(middle["full"] / middle["bare-as-written"], 3),
         "rss_mb": round(max(run["rss_mb"] for run in found["full"])),
         "full_path_min": round(min(rates["full"])),
         "full_path_max": round(max(rates["full"])),

@@ -17,6 +17,7 @@ import base64
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final, NoReturn
 
 import msgspec
@@ -64,11 +65,6 @@ def to_headers(envelope: Envelope) -> list[tuple[str, bytes]]:
     Raises EnvelopeError (`invalid-header`) for a time that is not UTC and a sequence out of range:
     both would be refused by every reader.
     """
-    time = envelope.time.isoformat()
-    if time[-6:] != "+00:00":
-        raise EnvelopeError(
-            f"the event's time {time} is not UTC: pass an aware time in UTC", rule="invalid-header", field="ce_time"
-        )
     sequence = envelope.sequence
     if not 0 <= sequence <= MAX_SEQUENCE:
         raise EnvelopeError(
@@ -78,22 +74,39 @@ def to_headers(envelope: Envelope) -> list[tuple[str, bytes]]:
         )
     headers = [
         _SPECVERSION_HEADER,
-        ("ce_type", envelope.type.encode()),
-        ("ce_source", envelope.source.encode()),
+        _header("ce_type", envelope.type),
+        _header("ce_source", envelope.source),
         ("ce_id", envelope.id.encode()),
-        ("ce_time", (time[:-6] + "Z").encode()),
+        _time_header(envelope.time),
         ("ce_sequence", b"%020d" % sequence),
         _CONTENT_TYPE_HEADER,
     ]
     if envelope.subject is not None:
         headers.append(("ce_subject", envelope.subject.encode()))
     if envelope.dataschema is not None:
-        headers.append(("ce_dataschema", envelope.dataschema.encode()))
+        headers.append(_header("ce_dataschema", envelope.dataschema))
     if envelope.traceparent is not None:
         headers.append(("traceparent", envelope.traceparent.encode()))
         if envelope.tracestate is not None:
             headers.append(("tracestate", envelope.tracestate.encode()))
     return headers
+
+
+@lru_cache(1024)
+def _header(name: str, text: str) -> tuple[str, bytes]:
+    """A header that many records share."""
+    return name, text.encode()
+
+
+@lru_cache(1024)
+def _time_header(at: datetime) -> tuple[str, bytes]:
+    """`ce_time`; a batch has one time for all that it publishes."""
+    time = at.isoformat()
+    if time[-6:] != "+00:00":
+        raise EnvelopeError(
+            f"the event's time {time} is not UTC: pass an aware time in UTC", rule="invalid-header", field="ce_time"
+        )
+    return "ce_time", (time[:-6] + "Z").encode()
 
 
 def from_record(headers: Sequence[tuple[str, bytes]], value: bytes | None) -> tuple[Envelope, bytes]:
@@ -157,15 +170,30 @@ def _envelope(found: dict[str, bytes], place: str) -> Envelope:
                 tracestate = None
     return Envelope(
         _text(found, "ce_id", 1024, place),
-        _text(found, "ce_source", 512, place),
-        _text(found, "ce_type", 255, place),
+        _known.get(found.get("ce_source")) or _shared_text(found, "ce_source", 512, place),
+        _known.get(found.get("ce_type")) or _shared_text(found, "ce_type", 255, place),
         _time(_text(found, "ce_time", 64, place), place),
         _text(found, "ce_subject", 512, place) if "ce_subject" in found else None,
         sequence,
-        _text(found, "ce_dataschema", 1024, place) if "ce_dataschema" in found else None,
+        (_known.get(found["ce_dataschema"]) or _shared_text(found, "ce_dataschema", 1024, place))
+        if "ce_dataschema" in found
+        else None,
         None if traceparent is None else traceparent.decode("ascii"),
         None if tracestate is None else tracestate.decode("ascii"),
     )
+
+
+_KNOWN_TEXTS: Final = 4096
+_known: dict[bytes | None, str] = {}
+"""Types, sources and schemas that came before: there are few, and each was checked once by the strictest limit."""
+
+
+def _shared_text(found: dict[str, bytes], name: str, limit: int, place: str) -> str:
+    text = _text(found, name, limit, place)
+    # A foreign producer may make up new ones without end; what is kept has the shortest limit of the three.
+    if len(_known) < _KNOWN_TEXTS and len(found[name]) <= 255:
+        _known[found[name]] = text
+    return text
 
 
 def _text(found: dict[str, bytes], name: str, limit: int, place: str) -> str:

