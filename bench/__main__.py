@@ -1,6 +1,6 @@
 """`make bench ARGS="SUITE --json"`: what it costs, beside what a user would write instead.
 
-Suites: `path`. Kafka and PostgreSQL come from the environment, from Docker or embedded, like in tests;
+Suites: `path`, `obligations`. Kafka and PostgreSQL come from the environment, from Docker or embedded, like in tests;
 the last line printed is one JSON object.
 """
 
@@ -72,13 +72,52 @@ def path(
     print(json.dumps(result))
 
 
+@app.command()
+def obligations(
+    count: Annotated[int, typer.Option(help="Obligations completed per run.", min=1_000)] = 10_000,
+    waiting: Annotated[int, typer.Option(help="Others that wait meanwhile.", min=0)] = 100_000,
+    runs: Annotated[int, typer.Option(help="Runs of each kind.", min=1)] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="Only the JSON line.")] = False,
+) -> None:
+    """Note, call, note: completed per second and process, with nothing else and with many that wait."""
+    with addresses() as (_, server_url):
+        found: dict[int, list[dict[str, Any]]] = {0: [], waiting: []}
+        for turn in track(range(runs * 2), description="measuring", console=console):
+            many = (0, waiting)[turn % 2]
+            url = asyncio.run(create_database(server_url, f"bench_{time.time_ns()}"))
+            found[many].append(_in_a_process("obligations", [url, str(count), str(many)]))
+        settings = asyncio.run(_settings(server_url))
+    rates = {many: statistics.median(run["per_second"] for run in results) for many, results in found.items()}
+    every = [run for results in found.values() for run in results]
+    result = {
+        "per_second": round(rates[0]),
+        "per_second_with_waiting": round(rates[waiting]),
+        "waiting": waiting,
+        "due_order_violations": sum(run["due_order_violations"] for run in every),
+        "rss_mb": max(run["rss_mb"] for run in every),
+        "completed_per_run": count,
+        "runs": runs,
+    } | {name: settings[name] for name in ("fsync", "synchronous_commit", "server_version", "python")}
+    if not as_json:
+        table = Table("waiting", "median/s", title="obligations")
+        for many, rate in rates.items():
+            table.add_row(f"{many:,}", f"{rate:,.0f}")
+        console.print(table)
+    print(json.dumps(result))
+
+
 def _run(which: str, bootstrap: str, server_url: str, events: int) -> dict[str, Any]:
     """One run in a process of its own, on a database of its own."""
     url = asyncio.run(create_database(server_url, f"bench_{time.time_ns()}"))
-    command = [sys.executable, "-m", "bench.path", which, bootstrap, url, str(events)]
+    return _in_a_process("path", [which, bootstrap, url, str(events)])
+
+
+def _in_a_process(suite: str, arguments: list[str]) -> dict[str, Any]:
+    """What a suite's own module prints last."""
+    command = [sys.executable, "-m", f"bench.{suite}", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     if done.returncode:
-        raise RuntimeError(f"the {which} run failed:\n{done.stderr[-4000:]}")
+        raise RuntimeError(f"bench.{suite} failed:\n{done.stderr[-4000:]}")
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
 
