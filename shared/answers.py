@@ -19,6 +19,7 @@ import msgspec
 import structlog
 from msgspec import Meta, inspect
 
+from shared.errors import Transient
 from shared.operations import Operation
 from shared.telemetry import Metrics
 
@@ -37,8 +38,14 @@ _decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
 _generic = msgspec.json.Decoder(float_hook=Decimal)
 
 
-class Unreadable(ValueError):
-    """An answer that is not what the operation answers; the text names the place, never the value."""
+class Unreadable(Transient):
+    """An answer or file that is not what was asked for; the text names the place, never the value.
+
+    Transient, because the next one may be whole; what has an effect makes an unknown outcome of it.
+    """
+
+    def __init__(self, where: str) -> None:
+        super().__init__(f"unreadable answer: {where}")
 
 
 def decode(operation: Operation, body: bytes, kind: type[T]) -> T:
@@ -53,7 +60,7 @@ def decode(operation: Operation, body: bytes, kind: type[T]) -> T:
     except msgspec.ValidationError:
         answer = convert(operation, _parsed(body), kind)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise Unreadable("is not JSON") from None
+        raise Unreadable("not JSON") from None
     if is_sampled(operation):
         notice(operation, _parsed(body), kind)
     return answer
@@ -78,7 +85,7 @@ def _parsed(body: bytes) -> Any:
     try:
         return _generic.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise Unreadable("is not JSON") from None
+        raise Unreadable("not JSON") from None
 
 
 def _place(error: msgspec.ValidationError) -> str:

@@ -87,8 +87,8 @@ async def csv_rows(file: IO[bytes]) -> AsyncGenerator[tuple[list[str], list[str]
         async for values in breathing(lines):
             if any(values):
                 yield header, values
-    except csv.Error as error:
-        raise Unreadable(f"as CSV: {error}") from None
+    except csv.Error:
+        raise Unreadable("not CSV") from None
     finally:
         text.close()
 
@@ -117,7 +117,7 @@ def _elements(file: IO[bytes], prefix: str) -> Iterator[Any]:
     try:
         yield from ijson.items(_InUtc(file), prefix)
     except ijson.JSONError:
-        raise Unreadable("is not JSON") from None
+        raise Unreadable("not JSON") from None
 
 
 class _InUtc:
@@ -168,7 +168,7 @@ def _complete(source: IO[bytes], wanted: frozenset[str]) -> Iterator[Element]:
                 if open_elements:
                     open_elements[-1].remove(element)
     except (ParseError, DefusedXmlException, gzip.BadGzipFile, EOFError) as error:
-        raise Unreadable(f"as XML: {type(error).__name__}") from None
+        raise Unreadable(f"not XML that is read here: {type(error).__name__}") from None
 
 
 def local_name(element: Element) -> str:

@@ -296,7 +296,7 @@ class Caller:
 
 
 def _unanswered(operation: Operation, left: bool, error: Exception) -> BridgeError:
-    what = f"unreadable answer {error}" if isinstance(error, Unreadable) else type(error).__name__
+    what = str(error) if isinstance(error, Unreadable) else type(error).__name__
     if not left:
         return Transient(f"{operation.name} never left: {what}")
     if operation.repeat == "reading":

@@ -692,8 +692,11 @@ class MiraklClient:
     async def _list(
         self, operation: Operation, path: str, member: str, kind: type[T], query: Query = (), *, purpose: Purpose
     ) -> tuple[T, ...]:
-        members = await self._read(operation, path, dict[str, msgspec.Raw], query, purpose=purpose)
-        return decode(operation, bytes(members.get(member, b"[]")), tuple[kind, ...])  # type: ignore[valid-type]
+        def read(answer: Answer) -> tuple[T, ...]:
+            found = bytes(decode(operation, answer.body, dict[str, msgspec.Raw]).get(member, b"[]"))
+            return decode(operation, b"[]" if found == b"null" else found, tuple[kind, ...])  # type: ignore[valid-type]
+
+        return await self._send(operation, "GET", path, read, query, purpose=purpose)
 
     async def _write(
         self, operation: Operation, method: str, path: str, body: bytes, kind: type[T], *, purpose: Purpose
@@ -942,7 +945,7 @@ def _exported_offer(columns: Mapping[str, str]) -> ExportedOffer:
             columns=dict(columns),
         )
     except (ValueError, ArithmeticError):
-        raise Unreadable("as an exported offer: a number is none") from None
+        raise Unreadable("a number of an exported offer is none") from None
 
 
 def _number(text: str) -> int | None:

@@ -616,7 +616,7 @@ async def _exported(lines: AsyncGenerator[Any, None]) -> AsyncGenerator[Exported
     place = ""
     async for line in lines:
         if not isinstance(line, dict):
-            raise Unreadable("as an export: a line is no object")
+            raise Unreadable("a line of an export is no object")
         if "deltaToken" in line:
             yield ExportedToken(delta_token=str(line["deltaToken"]))
         elif "sku" in line:

@@ -180,7 +180,7 @@ def _decimal(text: str) -> Decimal:
     try:
         return Decimal(text.strip())
     except InvalidOperation:
-        raise Unreadable("as XML: a number is none") from None
+        raise Unreadable("a number in XML is none") from None
 
 
 def _moment(text: str | None) -> datetime | None:
@@ -189,6 +189,6 @@ def _moment(text: str | None) -> datetime | None:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise Unreadable("as XML: a time is none") from None
+        raise Unreadable("a time in XML is none") from None
     # SFCC's exports are in GMT, also where they leave the zone out.
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

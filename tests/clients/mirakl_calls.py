@@ -24,6 +24,7 @@ from shared.mirakl.shipments import ShipmentLineRequest, ShipmentRequest, Shipme
 SINCE = datetime(2026, 3, 28, 9, 34, 42, 500_000, UTC)
 UNTIL = datetime(2026, 3, 29, 9, 34, 42, tzinfo=UTC)
 LINE = "Order_00012-B-1"
+CYCLE = "a5b77ee5-f5c2-4efc-ab94-8366ee781598"
 FILE = "/api/some/file?file=of52-export%offers/0.csv"
 
 Call = Callable[[MiraklClient], Awaitable[Any]]
@@ -134,11 +135,11 @@ def calls(base_url: str = "http://127.0.0.1:1") -> dict[str, Call]:
         "ST23": lambda c: c.update_shipment_tracking([TrackingUpdate(id="s-1", tracking=tracking)]),
         "ST24": lambda c: c.ship_shipments(["s-1"]),
         "TL02": lambda c: drained(
-            c.list_transactions(updated_since=SINCE, billing_cycle_ids=("b-1", "b-2"), order_ids=("Order_00012-B",))
+            c.list_transactions(updated_since=SINCE, billing_cycle_ids=(CYCLE, CYCLE), order_ids=("Order_00012-B",))
         ),
         "TL03": lambda c: c.request_transaction_export(created_from=SINCE, created_to=UNTIL),
         "TL04": lambda c: c.read_transaction_export("4e06db23-d163"),
         "TL05": lambda c: drained(c.read_transaction_file(base_url + FILE)),
-        "SBC11": lambda c: drained(c.list_billing_cycles(created_from=SINCE, ids=("b-1",), states=("PAID",))),
-        "IV01": lambda c: drained(c.list_invoices(created_from=SINCE, billing_cycle_ids=("b-1",))),
+        "SBC11": lambda c: drained(c.list_billing_cycles(created_from=SINCE, ids=(CYCLE,), states=("PAID",))),
+        "IV01": lambda c: drained(c.list_invoices(created_from=SINCE, billing_cycle_ids=(CYCLE,))),
     }
