@@ -12,6 +12,7 @@ import gzip
 import io
 import re
 import tempfile
+import zlib
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator, Sequence
 from typing import IO, Any, Final, TypeVar
 from xml.etree.ElementTree import Element
@@ -167,7 +168,7 @@ def _complete(source: IO[bytes], wanted: frozenset[str]) -> Iterator[Element]:
                 element.clear()
                 if open_elements:
                     open_elements[-1].remove(element)
-    except (ParseError, DefusedXmlException, gzip.BadGzipFile, EOFError) as error:
+    except (ParseError, DefusedXmlException, gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise Unreadable(f"not XML that is read here: {type(error).__name__}") from None
 
 
