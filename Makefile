@@ -31,8 +31,9 @@ check: $(READY) ## format, lint, types, layers, schema drift, the fast tests
 	@$(PY) -m shared.schemas --check
 	@$(PY) -m pytest tests/unit tests/contract -q
 
-schemas: $(READY) ## write schemas/ from the code
+schemas: $(READY) ## write schemas/ and docs/handbook.md from the code
 	@$(PY) -m shared.schemas
+	@$(PY) -m shared.handbook
 
 bench: $(READY) ## measure, e.g. make bench ARGS="path --json"
 	@$(PY) -m bench $(ARGS)

@@ -138,7 +138,7 @@ class Breaker:
             times,
         )
         assert row is not None  # the statement inserts or updates
-        if not (refused or row["failures"] >= self.thresholds.failures):
+        if row["opened_at"] is None and not refused and row["failures"] < self.thresholds.failures:
             return
         if row["retry_at"] is not None and row["retry_at"] > now:
             return  # Closed off already: this call was under way when that happened.

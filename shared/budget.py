@@ -113,6 +113,7 @@ class CallBudget:
         self._answered = asyncio.Event()
         self._blocks: dict[tuple[str, str], datetime] = {}
         self._blocks_until = float("-inf")
+        self._learning = asyncio.Lock()
 
     @asynccontextmanager
     async def call(
@@ -340,14 +341,7 @@ class CallBudget:
         """For calls that no rate counts: wait for what `Retry-After` asked, as known for a second at most."""
         deadline = self.clock.now() + self.patience
         while True:
-            if monotonic() >= self._blocks_until:
-                self._blocks_until = monotonic() + _LOOK_AGAIN_SECONDS
-                rows = await self.database.fetch(
-                    """SELECT operation, account, max(blocked_before) AS before FROM bridge.call_budgets
-                       WHERE blocked_before > $1 GROUP BY operation, account""",
-                    self.clock.now(),
-                )
-                self._blocks = {(row["operation"], row["account"]): row["before"] for row in rows}
+            await self._learn_blocks()
             now = self.clock.now()
             blocked = self._blocks.get((operation.name, account))
             if blocked is None or blocked <= now:
@@ -358,6 +352,22 @@ class CallBudget:
                     retry_seconds=(blocked - now).total_seconds(),
                 )
             await self._pause(blocked, self._answered)
+
+    async def _learn_blocks(self) -> None:
+        async with self._learning:
+            if monotonic() < self._blocks_until:
+                return
+            asked = monotonic()
+            rows = await self.database.fetch(
+                """SELECT operation, account, max(blocked_before) AS before FROM bridge.call_budgets
+                   WHERE blocked_before > $1 GROUP BY operation, account""",
+                self.clock.now(),
+            )
+            # What this process was told a moment ago may not be committed yet; a block never gets shorter.
+            now = self.clock.now()
+            kept = {name: before for name, before in self._blocks.items() if before > now}
+            self._blocks = kept | {(row["operation"], row["account"]): row["before"] for row in rows}
+            self._blocks_until = asked + _LOOK_AGAIN_SECONDS
 
 
 def blocked_before(call: Call, now: datetime) -> datetime | None:

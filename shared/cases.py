@@ -106,9 +106,9 @@ async def escalate_case(
 ) -> bool:
     """Announce an open case again, louder; once per `step`, the rung of the alert ladder. Whether it was news."""
     row = await tx.fetchrow(
-        """UPDATE cases SET severity = $3, steps = steps || $2, version = version + 1,
-                  opened = opened || jsonb_build_object('severity', $3)
-           WHERE case_id = $1 AND closed_at IS NULL AND NOT $2 = ANY(steps) RETURNING code, version""",
+        """UPDATE cases SET severity = $3::text, steps = steps || $2::text, version = version + 1,
+                  opened = opened || jsonb_build_object('severity', $3::text)
+           WHERE case_id = $1 AND closed_at IS NULL AND NOT $2::text = ANY(steps) RETURNING code, version""",
         case_id,
         step,
         severity,

@@ -1,0 +1,236 @@
+"""The call budget as replicas share it, on a real PostgreSQL and a clock that the test moves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+
+import pytest
+
+from shared import budget as budgets
+from shared.budget import MARGIN, CallBudget, NoSlot
+from shared.clock import ManualClock
+from shared.leases import Lease, LeaseLost, working_under
+from shared.operations import Call, CallRate, Operation, Purpose
+from tests.kit.flow import NOW
+from tests.kit.world import World
+
+SHOP = "worten-pt/2034"
+OR11 = Operation("OR11", "mirakl", "reading", rates=(CallRate(1, 60),), partner_rates=(CallRate(1, 900),))
+STO02 = Operation("STO02", "mirakl", "reading", rates=(CallRate(1, 15),), per_object=True)
+OR21 = Operation("OR21", "mirakl", "guarded")
+
+
+class Replicas:
+    """Gates of several processes on one budget, and what left through them."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.clock = ManualClock(NOW)
+        self.left: list[tuple[str, datetime]] = []
+
+    def gate(self, **more: object) -> CallBudget:
+        return CallBudget(self.world.database, self.clock, **more)  # type: ignore[arg-type]
+
+    async def call(
+        self,
+        gate: CallBudget,
+        name: str,
+        operation: Operation = OR11,
+        *,
+        account: str = SHOP,
+        purpose: Purpose = "poll",
+        about: str = "",
+        page: bool = False,
+        answer: Callable[[Call], None] = lambda call: None,
+    ) -> None:
+        async with gate.call(operation, account, purpose=purpose, about=about, page=page) as call:
+            self.left.append((name, self.clock.now()))
+            call.status = 200
+            answer(call)
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name, _ in self.left]
+
+    async def waiting(self, count: int) -> None:
+        """Until so many stand in the queue."""
+        async with asyncio.timeout(10):
+            while await self.world.database.fetchval("SELECT count(*) FROM bridge.call_waiters") != count:
+                await asyncio.sleep(0.01)
+
+    async def until_left(self, count: int, *, step_seconds: float = 1.0, steps: int = 2_000) -> None:
+        """Let time pass in small steps until so many calls have left."""
+        async with asyncio.timeout(30):
+            for _ in range(steps):
+                if len(self.left) >= count:
+                    return
+                self.clock.advance(timedelta(seconds=step_seconds))
+                await asyncio.sleep(0.02)
+        raise AssertionError(f"only {self.names} left")
+
+
+@pytest.fixture
+def replicas(world: World, monkeypatch: pytest.MonkeyPatch) -> Replicas:
+    monkeypatch.setattr(budgets, "_LOOK_AGAIN_SECONDS", 0.02)
+    return Replicas(world)
+
+
+@asynccontextmanager
+async def running(*calls: object) -> AsyncIterator[list[asyncio.Task[None]]]:
+    tasks = [asyncio.ensure_future(call) for call in calls]  # type: ignore[call-overload]
+    try:
+        yield tasks
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_replicas_share_one_slot_and_it_counts_from_the_last_answer(replicas: Replicas) -> None:
+    one, two = replicas.gate(), replicas.gate()
+    await replicas.call(one, "one", answer=lambda call: replicas.clock.advance(timedelta(seconds=5)))
+    async with running(replicas.call(two, "two")):
+        await replicas.waiting(1)
+        await replicas.until_left(2)
+    assert replicas.names == ["one", "two"]
+    first, second = (moment for _, moment in replicas.left)
+    assert timedelta(seconds=65) + MARGIN <= second - first < timedelta(seconds=67)
+
+
+async def test_one_slot_is_given_by_priority_and_then_in_the_order_of_asking(replicas: Replicas) -> None:
+    gate = replicas.gate(patience_seconds=10_000)
+    await replicas.call(gate, "before")
+    purposes: list[Purpose] = ["backfill", "poll", "poll", "interactive", "deadline"]
+    calls = []
+    for n, purpose in enumerate(purposes):
+        calls.append(asyncio.ensure_future(replicas.call(gate, f"{purpose} {n}", purpose=purpose)))
+        await replicas.waiting(n + 1)
+    async with running(*calls):
+        await replicas.until_left(6, step_seconds=5)
+    assert replicas.names == ["before", "deadline 4", "interactive 3", "poll 1", "poll 2", "backfill 0"]
+
+
+async def test_shops_operations_and_objects_have_budgets_of_their_own(replicas: Replicas) -> None:
+    gate = replicas.gate()
+    await replicas.call(gate, "a")
+    await replicas.call(gate, "b", account="other/1")
+    await replicas.call(gate, "c", STO02, about="import/1")
+    await replicas.call(gate, "d", STO02, about="import/2")
+    assert replicas.names == ["a", "b", "c", "d"]
+
+
+async def test_the_partners_rate_holds_by_setting(replicas: Replicas) -> None:
+    gate = replicas.gate(partner=True)
+    await replicas.call(gate, "one")
+    with pytest.raises(NoSlot, match="no slot within 240 s") as caught:
+        await replicas.call(gate, "two")
+    assert caught.value.retry_seconds == pytest.approx(900, abs=1)
+
+
+async def test_whether_further_pages_count_is_a_setting(replicas: Replicas) -> None:
+    free = replicas.gate(pages_count={"OR11": False})
+    await replicas.call(free, "first")
+    await replicas.call(free, "page 2", page=True)
+    counting = replicas.gate(patience_seconds=1)
+    with pytest.raises(NoSlot):
+        await replicas.call(counting, "page 2", page=True)
+
+
+async def test_retry_after_holds_the_operation_back_for_every_replica(replicas: Replicas) -> None:
+    def slow_down(call: Call) -> None:
+        call.status, call.retry_after_seconds = 429, 200
+
+    one, two = replicas.gate(), replicas.gate()
+    await replicas.call(one, "one", OR21, answer=slow_down)
+    async with running(replicas.call(two, "two", OR21), replicas.call(one, "again", OR21)):
+        await replicas.call(two, "other shop", OR21, account="other/1")
+        await replicas.until_left(4, step_seconds=5)
+    assert set(replicas.names[2:]) == {"two", "again"}
+    assert all(moment >= NOW + timedelta(seconds=200) for _, moment in replicas.left[2:])
+
+
+async def test_retry_after_beyond_our_patience_is_told_at_once(replicas: Replicas) -> None:
+    def slow_down(call: Call) -> None:
+        call.status, call.retry_after_seconds = 503, 3_600
+
+    for operation in (OR11, OR21):
+        gate = replicas.gate()
+        await replicas.call(gate, "one", operation, answer=slow_down)
+        with pytest.raises(NoSlot) as caught:
+            await replicas.call(gate, "two", operation)
+        assert caught.value.retry_seconds == pytest.approx(3_600, abs=1)
+
+
+async def test_a_slot_that_is_not_used_within_a_second_lapses(
+    replicas: Replicas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process was stopped between the grant and its use: it asks again instead of calling late."""
+    gate = replicas.gate()
+    moments = iter([0.0, 1.5, 10.0, 10.1])
+    monkeypatch.setattr(budgets, "monotonic", lambda: next(moments))
+    await replicas.call(gate, "one")
+    assert replicas.names == ["one"]
+    assert await replicas.world.database.fetchval("SELECT count(*) FROM bridge.calls") == 1
+    assert next(moments, None) is None
+
+
+async def test_nobody_calls_while_a_call_is_under_way_and_a_dead_caller_is_given_up(replicas: Replicas) -> None:
+    one, two = replicas.gate(), replicas.gate()
+    _, granted = await one.ask(OR11, SHOP, "", OR11.rates, 2, None)  # its process dies here
+    assert isinstance(granted, budgets.Granted)
+    async with running(replicas.call(two, "two")):
+        for _ in range(20):
+            replicas.clock.advance(timedelta(seconds=5))
+            await asyncio.sleep(0.01)
+        assert replicas.left == []
+        await replicas.world.database.execute("UPDATE bridge.calls SET dead_until = '-infinity'")
+        given_up = replicas.clock.now()
+        await replicas.until_left(1)
+    assert replicas.left[0][1] - given_up >= timedelta(seconds=60)
+
+
+async def test_who_waits_no_longer_holds_nobody_up(replicas: Replicas) -> None:
+    gate = replicas.gate()
+    await replicas.call(gate, "first")
+    async with running(replicas.call(gate, "urgent", purpose="deadline")):
+        await replicas.waiting(1)
+    # Cancelled, its place in the queue went with it; had its process died, a few seconds would end it.
+    await replicas.waiting(0)
+    await replicas.world.database.execute(
+        "INSERT INTO bridge.call_waiters (operation, account, about, rank, seen_until)"
+        " VALUES ('OR11', $1, '', 0, clock_timestamp() - interval '1 second')",
+        SHOP,
+    )
+    async with running(replicas.call(gate, "poll")):
+        await replicas.until_left(2, step_seconds=5)
+    assert replicas.names == ["first", "poll"]
+
+
+async def test_nothing_leaves_under_a_lease_that_ran_out_while_it_waited(replicas: Replicas) -> None:
+    gate = replicas.gate()
+    lease = Lease("orders of worten-pt/2034", ends=float("-inf"))
+    with working_under(lease), pytest.raises(LeaseLost):
+        await replicas.call(gate, "late")
+    assert replicas.left == []
+    # The slot it was given is free again.
+    await replicas.call(gate, "next")
+    assert replicas.names == ["next"]
+
+
+async def test_an_answer_counts_even_when_the_caller_was_cancelled(replicas: Replicas) -> None:
+    gate = replicas.gate()
+    called = asyncio.Event()
+
+    async def hang() -> None:
+        async with gate.call(OR11, SHOP):
+            called.set()
+            await asyncio.Event().wait()
+
+    async with running(hang()):
+        await called.wait()
+    async with asyncio.timeout(5):
+        while await replicas.world.database.fetchval("SELECT answered_at FROM bridge.calls") is None:
+            await asyncio.sleep(0.01)
