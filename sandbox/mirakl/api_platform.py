@@ -321,7 +321,6 @@ def sh21(call: Call) -> Answer:
                 }
                 for one in carriers
             ],
-            "total_count": len(carriers),
         },
     )
 

@@ -23,7 +23,17 @@ from sandbox.common.control import ControlApi
 from sandbox.common.faults import FaultPlan
 from sandbox.common.recorder import Received, Recorder
 from sandbox.common.server import Answer, respond
-from sandbox.mirakl import api_orders, api_platform, operations, shapes, storefront
+from sandbox.mirakl import (
+    api_finance,
+    api_offers,
+    api_orders,
+    api_platform,
+    api_shipments,
+    exports,
+    operations,
+    shapes,
+    storefront,
+)
 from sandbox.mirakl.call import Call, Handler, Part
 from sandbox.mirakl.config import SandboxConfig, default_config
 from sandbox.mirakl.control import Control, pay_out
@@ -32,7 +42,14 @@ from sandbox.mirakl.operations import Operation
 from sandbox.mirakl.refusals import Refused, envelope, missing
 from sandbox.mirakl.state import Key, Marketplace, Shop
 
-HANDLERS: dict[str, Handler] = {**api_platform.HANDLERS, **api_orders.HANDLERS}
+HANDLERS: dict[str, Handler] = {
+    **api_platform.HANDLERS,
+    **api_offers.HANDLERS,
+    **api_orders.HANDLERS,
+    **api_shipments.HANDLERS,
+    **api_finance.HANDLERS,
+    **exports.HANDLERS,
+}
 UNAUTHORIZED = Answer(401, raw=b'{"status":401,"message":"Unauthorized"}')
 # Headers that the record keeps; credentials are not among them.
 KEPT_HEADERS = ("Accept", "Content-Type", "Content-Length", "User-Agent", "X-Correlation-Id", "Accept-Encoding")

@@ -17,6 +17,8 @@ from sandbox.mirakl.refusals import bad
 from sandbox.mirakl.state import Key, Marketplace, Shop
 
 T = TypeVar("T")
+# The place in `read`'s parameters where it may learn what the page begins behind, to pass over less.
+AFTER = "after"
 
 
 @dataclass(slots=True)
@@ -111,11 +113,12 @@ def token_of(call: Call) -> dict[str, Any] | None:
 
 
 def seek_page(
-    call: Call, read: Callable[[dict[str, str], str, bool], Iterable[T]], number: Callable[[T], int]
+    call: Call, read: Callable[[dict[str, Any], str, bool], Iterable[T]], number: Callable[[T, str], int]
 ) -> tuple[list[T], str | None]:
     """A seek page and the token of the next one.
 
-    `read(parameters, sort, descending)` gives all rows that fit, in order; `number` what the token goes on from.
+    `read(parameters, sort, descending)` gives all rows that fit, in order; `number(row, sort)` what the token
+    goes on from.
     Rows whose number lies before the token's are passed over, so rows may appear and move between two pages.
     """
     paging = call.operation.paging
@@ -129,13 +132,13 @@ def seek_page(
         parameters, after = dict(call.query), None
     else:
         sort, desc, size, after = token["sort"], token["desc"], token["size"], token["after"]
-        parameters = token["parameters"]
+        parameters = {**token["parameters"], AFTER: after}
     parameters = {
         name: value for name, value in parameters.items() if name not in ("page_token", "limit", "sort", "shop_id")
     }
     rows: Iterable[T] = read(parameters, sort, desc)
     if after is not None:
-        rows = (row for row in rows if (number(row) < after if desc else number(row) > after))
+        rows = (row for row in rows if (number(row, sort) < after if desc else number(row, sort) > after))
     found = list(islice(rows, size + 1))
     if len(found) <= size:
         return found, None
@@ -145,8 +148,13 @@ def seek_page(
         "sort": sort,
         "desc": desc,
         "size": size,
-        "after": number(page[-1]),
-        "parameters": parameters,
+        "after": number(page[-1], sort),
+        "parameters": {name: value for name, value in parameters.items() if name != AFTER},
     }
     text = json.dumps(following, default=lambda value: value.isoformat())
     return page, base64.urlsafe_b64encode(text.encode()).decode()
+
+
+def instant(value: Any) -> datetime | None:
+    """A date among a list's parameters; those out of a page token are texts."""
+    return datetime.fromisoformat(value) if isinstance(value, str) else value

@@ -413,8 +413,8 @@ class Control:
 
     def _ship(self, market: Marketplace, shop: Shop, order: Order, details: OrderAction) -> None:
         """Ships past the seller's own calls; the carrier is taken as it is written, or by its code."""
-        if order.state != "SHIPPING":
-            raise Refusal(409, f"order {order.id} in state {order.state} cannot be shipped")
+        if order.state != "SHIPPING" or order.shipments:
+            raise Refusal(409, f"order {order.id} in state {order.state} with its shipments cannot be shipped whole")
         if details.carrier is not None:
             codes = {carrier.code for carrier in market.config.carriers}
             code, name = (details.carrier, None) if details.carrier in codes else (None, details.carrier)

@@ -176,6 +176,7 @@ class Tracking:
 
 @dataclass(slots=True)
 class Order:
+    number: int
     id: str
     commercial_id: str
     shop_id: int
@@ -296,6 +297,7 @@ class Document:
 class Import:
     """A file or body that is worked through later."""
 
+    number: int
     id: str
     kind: str
     """Operation code that brought it: OF01, OF24, STO01, PRI01, P41."""

@@ -124,7 +124,10 @@ def make_offers(market: Marketplace, shop: Shop, count: int) -> list[Offer]:
     for index in range(len(shop.offers), len(shop.offers) + count):
         product = products[index] if index < len(products) else make_product(market)
         price = rounded(Decimal(market.random.randrange(500, 20_000)) / 100, shop.config.currency)
-        made.append(put_offer(market, shop, f"SKU-{index + 1:06d}", product, price, market.random.randrange(5, 500)))
+        quantity = market.random.randrange(5, 500)
+        stores = market.config.warehouses
+        warehouses = {stores[0]: quantity} if stores else None
+        made.append(put_offer(market, shop, f"SKU-{index + 1:06d}", product, price, quantity, warehouses=warehouses))
     return made
 
 
@@ -196,6 +199,7 @@ def _order(market: Marketplace, shop: Shop, request: OrderRequest, dice: random.
             _take(market, shop, line)
     channels = shop.config.channels or market.config.channels
     return Order(
+        number=number,
         id=order_id,
         commercial_id=commercial,
         shop_id=shop.id,

@@ -244,15 +244,19 @@ def tracking_of(one: Tracking | None) -> dict[str, Any] | None:
     }
 
 
+def debit_state(one: Shipment) -> str:
+    """Whether the customer has paid for a shipment; only PAY_ON_SHIPMENT asks shipment by shipment."""
+    if one.order.workflow != "PAY_ON_SHIPMENT":
+        return "NO_DEBIT"
+    return "DEBIT_OK" if one.shipped else "NOT_STARTED"
+
+
 def shipment(one: Shipment) -> dict[str, Any]:
-    debit_state = "NO_DEBIT"
-    if one.order.workflow == "PAY_ON_SHIPMENT":
-        debit_state = "DEBIT_OK" if one.shipped else "NOT_STARTED"
     return {
         "id": one.id,
         "order_id": one.order.id,
         "status": one.state,
-        "status_customer_debit": debit_state,
+        "status_customer_debit": debit_state(one),
         "created_date": iso(one.created),
         "last_updated_date": iso(one.updated),
         "shipped_date": when(one.shipped),
@@ -271,7 +275,7 @@ def shipment(one: Shipment) -> dict[str, Any]:
 def _volume_prices(price: Decimal, discount: Decimal | None, ranges: list[dict[str, Any]]) -> list[dict[str, Any]]:
     steps = {1: price}
     for one in ranges:
-        steps[one["quantity_threshold"]] = one["price"]
+        steps[one["quantity_threshold"]] = one.get("price") or one["unit_origin_price"]
     return [
         {
             "price": step if discount is None else min(step, discount),
