@@ -1,4 +1,8 @@
-"""Hits a small service at random moments, and counts what was lost, doubled or out of order in applied state."""
+"""Hits a small service at random moments, and counts what came of it.
+
+Lost, doubled and out of order are counted in applied state; effects in the memory of a remote system that
+loses answers, and has some effects only after the client's time-out.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ import sys
 from asyncio.subprocess import DEVNULL, Process
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
@@ -21,14 +25,21 @@ import asyncpg
 
 from bridge.embedded import EmbeddedKafka, EmbeddedPostgres
 from bridge.embedded.places import free_port
+from shared.clock import BusinessClock
+from shared.database import Database
 from shared.kafka import Address, BatchProducer, ensure_topics
 from shared.lifecycle import EXIT_FATAL
+from shared.outbox import Outbox
 from tests.chaos.load import Load
 from tests.chaos.plan import Kind, deck, percentile
-from tests.chaos.service import DEAD, INPUT, MIDDLE, SCHEMA, SESSION_SECONDS, prepare
+from tests.chaos.service import CASES, DEAD, INPUT, MIDDLE, SCHEMA, SESSION_SECONDS, prepare
 from tests.chaos.wire import Wire
+from tests.kit.owing import kinds_of, open_client, open_count, reckon, settle_unknowns
+from tests.kit.remote import remote_system
 
 ROOT: Final = Path(__file__).parents[2]
+LOST_SHARE: Final = 0.05
+"""Of the calls to the remote system, those whose answer is lost."""
 RECOVERY_LIMIT_SECONDS: Final = 120.0
 """Longer than any promise: what is not back by then is lost to this run."""
 
@@ -54,6 +65,13 @@ class Outcome:
     lost: int = 0
     doubled: int = 0
     out_of_order: int = 0
+    effects: int = 0
+    effects_lost: int = 0
+    effects_doubled: int = 0
+    effects_unknown: int = 0
+    """Unguarded effects that a person had to be asked about."""
+    effects_hit: int = 0
+    """Unguarded effects whose call lost its answer, or whose caller was hit meanwhile: no more can be unknown."""
     left_over: dict[str, int] = field(default_factory=dict)
     """What should be empty at the end and is not: outbox, parked records, dead letters."""
     hits: list[Hit] = field(default_factory=list)
@@ -61,7 +79,8 @@ class Outcome:
     @property
     def clean(self) -> bool:
         """Whether the promise held."""
-        return not (self.lost or self.doubled or self.out_of_order or any(self.left_over.values()))
+        wrong = self.lost or self.doubled or self.out_of_order or self.effects_lost or self.effects_doubled
+        return not (wrong or self.effects_unknown > self.effects_hit or any(self.left_over.values()))
 
     def as_json(self) -> dict[str, Any]:
         """The last line that is printed."""
@@ -75,6 +94,11 @@ class Outcome:
             "lost": self.lost,
             "doubled": self.doubled,
             "out_of_order": self.out_of_order,
+            "effects": self.effects,
+            "effects_lost": self.effects_lost,
+            "effects_doubled": self.effects_doubled,
+            "effects_unknown": self.effects_unknown,
+            "effects_hit": self.effects_hit,
             "recover_seconds_p50": round(percentile(seconds, 0.5), 2),
             "recover_seconds_p99": round(percentile(seconds, 0.99), 2),
             "seconds": round(self.seconds, 1),
@@ -84,8 +108,9 @@ class Outcome:
 class Replica:
     """One process of the service, started again whenever it ends, as an orchestrator would."""
 
-    def __init__(self, name: str, environment: dict[str, str], log: Path) -> None:
+    def __init__(self, name: str, remote_url: str, environment: dict[str, str], log: Path) -> None:
         self.name = name
+        self._remote_url = remote_url
         self._environment = environment
         self._log = log
         self._process: Process | None = None
@@ -100,7 +125,7 @@ class Replica:
         while not self._ended:
             with self._log.open("ab") as log:
                 self._process = await asyncio.create_subprocess_exec(
-                    sys.executable, "-m", "tests.chaos.service", self.name,
+                    sys.executable, "-m", "tests.chaos.service", self.name, self._remote_url,
                     cwd=ROOT, env=self._environment, stdout=log, stderr=log, stdin=DEVNULL,
                 )  # fmt: skip
             status = await self._process.wait()
@@ -132,6 +157,7 @@ class Chaos:
     wires: tuple[Wire, Wire]
     replicas: list[Replica]
     load: Load
+    remote_url: str
     random: random.Random
     _connection: asyncpg.Connection | None = None
 
@@ -241,6 +267,38 @@ class Chaos:
         for table in ("outbox", "parked_records", "dead_letters", "consumer_stops"):
             outcome.left_over[table] = (await self.ask(f"SELECT count(*) AS n FROM {table}"))[0]["n"]
 
+    async def count_effects(self, outcome: Outcome) -> None:
+        """Wait until nothing is owed, play the person who is asked, and compare with what the remote remembers."""
+        async with (
+            await Database.connect(self.database_url, SCHEMA, application="watch", connections=2) as database,
+            open_client(self.remote_url) as client,
+        ):
+            clock = BusinessClock()
+            await clock.synchronize(database)
+            outbox, kinds = Outbox(database, SCHEMA, clock), kinds_of(client)
+            async with asyncio.timeout(RECOVERY_LIMIT_SECONDS):
+                await self._nothing_open(database)
+                memory = await client.memory()
+                asked = await database.fetch("SELECT about FROM cases WHERE code = 'obligation-unknown'")
+                outcome.effects_unknown = len(asked)
+                hit = await database.fetch(
+                    """SELECT DISTINCT o.payload ->> 'name' AS name
+                       FROM obligations AS o JOIN obligation_attempts AS a ON a.obligation_id = o.id
+                       WHERE o.kind = 'unguarded' AND a.result = 'abandoned'"""
+                )
+                outcome.effects_hit = len({row["name"] for row in hit} | set(memory["hit_unguarded"]))
+                await client.faults(share=0.0)
+                while await settle_unknowns(outbox, kinds, memory):
+                    await self._nothing_open(database)
+                    memory = await client.memory()
+            found = await reckon(database, memory)
+        outcome.effects, outcome.effects_lost, outcome.effects_doubled = found.effects, found.lost, found.doubled
+        outcome.left_over |= {"effects_misnoted": found.misnoted, "cases_open": found.open_cases}
+
+    async def _nothing_open(self, database: Database) -> None:
+        while await open_count(database):
+            await asyncio.sleep(0.2)
+
 
 @asynccontextmanager
 async def prepared(seed: int, replicas: int, keys: int, per_second: float, logs: Path) -> AsyncIterator[Chaos]:
@@ -248,6 +306,8 @@ async def prepared(seed: int, replicas: int, keys: int, per_second: float, logs:
     kafka_wire, postgres_wire = Wire(free_port()), Wire(free_port())
     await kafka_wire.open()
     await postgres_wire.open()
+    stack = AsyncExitStack()
+    remote_url = await stack.enter_async_context(remote_system(share=LOST_SHARE, seed=seed))
     servers = await asyncio.gather(
         asyncio.to_thread(
             EmbeddedKafka.start,
@@ -263,14 +323,15 @@ async def prepared(seed: int, replicas: int, keys: int, per_second: float, logs:
         database_url = await asyncio.to_thread(postgres.create_database, "chaos")
         await prepare(database_url)
         address = Address(f"127.0.0.1:{kafka_wire.port}")
-        await ensure_topics(address, [INPUT, MIDDLE, DEAD])
+        await ensure_topics(address, [INPUT, MIDDLE, DEAD, CASES])
         environment = dict(os.environ) | {
             "KAFKA_BOOTSTRAP_SERVERS": address.bootstrap_servers,
             "DATABASE_URL": database_url.replace(f":{postgres.port}/", f":{postgres_wire.port}/"),
         }
-        members = [Replica(f"r{n}", environment, logs / f"r{n}.log") for n in range(1, replicas + 1)]
+        members = [Replica(f"r{n}", remote_url, environment, logs / f"r{n}.log") for n in range(1, replicas + 1)]
         load = Load(lambda: BatchProducer(address, client_id="load"), keys, per_second)
-        chaos = Chaos(kafka, postgres, database_url, (kafka_wire, postgres_wire), members, load, random.Random(seed))
+        wires = (kafka_wire, postgres_wire)
+        chaos = Chaos(kafka, postgres, database_url, wires, members, load, remote_url, random.Random(seed))
         tasks = [asyncio.create_task(member.keep_running()) for member in members]
         yield chaos
         for task in tasks:
@@ -285,6 +346,7 @@ async def prepared(seed: int, replicas: int, keys: int, per_second: float, logs:
         await asyncio.gather(*tasks, return_exceptions=True)
         await kafka_wire.close()
         await postgres_wire.close()
+        await stack.aclose()
         await asyncio.gather(asyncio.to_thread(kafka.stop), asyncio.to_thread(postgres.stop))
 
 
@@ -323,6 +385,7 @@ async def run(
         outcome.seconds = monotonic() - started
         with suppress(RuntimeError):  # What is missing is counted as lost.
             await _settle(chaos, chaos.load.made, "not everything arrived")
+        await chaos.count_effects(outcome)
         await _empty(chaos)
         await chaos.count(outcome)
     return outcome

@@ -1,7 +1,8 @@
-"""The service that chaos hits: consume, state, outbox, relay, consume; one process per replica.
+"""The service that chaos hits: consume, state, outbox, relay, consume, owe; one process per replica.
 
-`forwarder` reads `stock-levels` and publishes one mapping per level; `follower` reads `mappings`. Both write
-down every fact they apply in `facts`, which has no constraint on purpose: a double must show.
+`forwarder` reads `stock-levels` and publishes one mapping per level; `follower` reads `mappings`, and owes a
+remote system effects for some of them. Both write down every fact they apply in `facts`, which has no
+constraint on purpose: a double must show.
 """
 
 from __future__ import annotations
@@ -10,27 +11,36 @@ import asyncio
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from functools import partial
 
 from shared import lifecycle
 from shared.clock import BusinessClock
 from shared.consumer import Consumer
 from shared.database import Database, migrate
+from shared.events.cases import CaseOpened
 from shared.events.control import MappingSet
 from shared.events.dead_letters import RecordDeadLettered
 from shared.events.stock import StockLevelReported
 from shared.handlers import Handlers, Received, react_batch
 from shared.kafka import BatchProducer, KafkaConsumer
+from shared.obligations import Kind, Obligations
 from shared.outbox import Outbox, Transaction
 from shared.relay import Relay
 from shared.settings import Settings, from_environment
 from shared.topics import topic_of
+from tests.kit.owing import BRISK, Effect, kinds_of, open_client, owe_effects
+from tests.kit.owing import TABLES as OWING_TABLES
 
 SCHEMA = "chaos"
 SESSION_SECONDS = 6.0
 """The broker's least; everything that frees locks is below it."""
 
-INPUT, MIDDLE, DEAD = (topic_of(t) for t in (StockLevelReported, MappingSet, RecordDeadLettered))
+OWED_EVERY = 40
+"""One fact in so many makes us owe an effect of each kind."""
+
+INPUT, MIDDLE, DEAD, CASES = (topic_of(t) for t in (StockLevelReported, MappingSet, RecordDeadLettered, CaseOpened))
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS facts (
@@ -47,7 +57,7 @@ async def prepare(database_url: str) -> None:
     """The schema, once before the replicas start."""
     await migrate(database_url, SCHEMA)
     async with await Database.connect(database_url, SCHEMA, application="chaos", connections=1) as database:
-        for statement in TABLES.split(";")[:-1]:
+        for statement in (TABLES + OWING_TABLES).split(";")[:-1]:
             await database.execute(statement)
 
 
@@ -91,16 +101,29 @@ async def forward(events: Sequence[Received[StockLevelReported]], tx: Transactio
         tx.publish(mapping, sequence=versions[key], cause=received)
 
 
-async def follow(events: Sequence[Received[MappingSet]], tx: Transaction) -> None:
-    """Apply mappings."""
-    await write_down(tx, "follower", [(e.event.left, int(e.event.right)) for e in events])
+async def follow(kinds: Sequence[Kind[Effect]], events: Sequence[Received[MappingSet]], tx: Transaction) -> None:
+    """Apply mappings, and owe what follows from some of them."""
+    facts = [(e.event.left, int(e.event.right)) for e in events]
+    await write_down(tx, "follower", facts)
+    some = [(key, n) for key, n in facts if n % OWED_EVERY == 0]
+    names = [f"{key}-{n}" for key, n in some]
+    if some:
+        await owe_effects(tx, kinds, guarded=names, states=dict(some), unguarded=names)
 
 
-async def serve(settings: Settings, name: str, stop: asyncio.Event) -> None:
-    """One replica: two consumers and a relay beside each other."""
+async def serve(settings: Settings, name: str, remote_url: str, stop: asyncio.Event) -> None:
+    """One replica: two consumers, a relay and a worker of obligations beside each other."""
     holder = f"{name}-{os.getpid()}"
-    database = await Database.connect(settings.database_url, SCHEMA, application=name, connections=6)
-    async with database:
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(
+            await Database.connect(settings.database_url, SCHEMA, application=name, connections=5)
+        )
+        # Under a name of its own, so that the harness can tell a batch in flight from what is owed.
+        owing = await stack.enter_async_context(
+            await Database.connect(settings.database_url, SCHEMA, application=f"{name}-owing", connections=5)
+        )
+        client = await stack.enter_async_context(open_client(remote_url))
+        kinds = kinds_of(client)
         clock = BusinessClock()
         await clock.synchronize(database)
         outbox = Outbox(database, SCHEMA, clock)
@@ -119,8 +142,9 @@ async def serve(settings: Settings, name: str, stop: asyncio.Event) -> None:
             return Consumer(group, holder, handlers, outbox, connect)
 
         forwarder = consumer("forwarder", Handlers(react_batch(StockLevelReported, forward)))
-        follower = consumer("follower", Handlers(react_batch(MappingSet, follow)))
-        relay = Relay(outbox, [MIDDLE, DEAD], holder, lambda: BatchProducer(settings.kafka, client_id=holder))
+        follower = consumer("follower", Handlers(react_batch(MappingSet, partial(follow, kinds))))
+        obligations = Obligations(Outbox(owing, SCHEMA, clock), kinds, holder, pace=BRISK)
+        relay = Relay(outbox, [MIDDLE, DEAD, CASES], holder, lambda: BatchProducer(settings.kafka, client_id=holder))
         await lifecycle.run_loops(
             stop,
             {
@@ -128,9 +152,11 @@ async def serve(settings: Settings, name: str, stop: asyncio.Event) -> None:
                 "forwarder": forwarder.run,
                 "follower": follower.run,
                 "relay": relay.run,
+                "obligations": obligations.run,
             },
         )
 
 
 if __name__ == "__main__":
-    lifecycle.run(lambda stop: serve(from_environment(), sys.argv[1], stop), drain_seconds=5.0)
+    _, NAME, REMOTE_URL = sys.argv
+    lifecycle.run(lambda stop: serve(from_environment(), NAME, REMOTE_URL, stop), drain_seconds=5.0)

@@ -28,8 +28,10 @@ def test_a_percentile_is_a_value_that_was_seen() -> None:
     assert percentile([], 0.5) == 0.0
 
 
-@pytest.mark.parametrize("count", ["lost", "doubled", "out_of_order"])
-def test_an_outcome_with_anything_lost_doubled_or_out_of_order_is_not_clean(count: str) -> None:
+@pytest.mark.parametrize(
+    "count", ["lost", "doubled", "out_of_order", "effects_lost", "effects_doubled", "effects_unknown"]
+)
+def test_an_outcome_with_anything_lost_doubled_or_unknown_without_cause_is_not_clean(count: str) -> None:
     outcome = Outcome(seed=1)
     assert outcome.clean
     setattr(outcome, count, 1)
@@ -41,5 +43,6 @@ async def test_twenty_hits_lose_double_and_disorder_nothing(tmp_path: Path) -> N
     outcome = await run(20, 11, tmp_path)
     assert outcome.clean, outcome.as_json()
     assert outcome.events > 500 * outcome.seconds * 0.9
+    assert outcome.effects > 500
     assert sum(hit.in_flight for hit in outcome.hits) >= 10
     assert {hit.kind for hit in outcome.hits} == set(KINDS)
