@@ -26,6 +26,9 @@ from shared.answers import Unreadable, in_utc, parsed
 T = TypeVar("T")
 
 MEMORY_BYTES: Final = 1 << 20
+CHUNK_BYTES: Final = 1 << 16
+LONGEST_TIME: Final = 40
+"""No time in JSON is longer, quotes and all."""
 BREATH: Final = 500
 """After so many rows others have their turn on the event loop."""
 
@@ -122,15 +125,24 @@ def _elements(file: IO[bytes], prefix: str) -> Iterator[Any]:
 
 
 class _InUtc:
-    """A file whose times become UTC as it is read, line by line: no text goes over a line's end."""
+    """A file whose times become UTC as it is read; the end of a part waits, where a time may be half there."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
+        self._held = b""
 
     def read(self, size: int = -1) -> bytes:
-        if size == 0:
-            return b""
-        return in_utc(self._file.readline())
+        """The next part, empty at the end; `size` is not kept to, and 0 gives nothing."""
+        while size:
+            part = self._file.read(CHUNK_BYTES)
+            known = in_utc(self._held + part)
+            if not part:
+                self._held = b""
+                return known
+            self._held = known[-LONGEST_TIME:]
+            if ready := known[:-LONGEST_TIME]:
+                return ready
+        return b""
 
 
 async def xml_elements(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import tempfile
+import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -13,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from shared import answers
+from shared import answers, files
 from shared.answers import Unreadable, decode, surprises
 from shared.errors import Refused, Transient
 from shared.http import as_json, open_session
@@ -415,6 +417,49 @@ async def test_a_link_to_another_host_gets_no_token() -> None:
         sfcc = sfcc_calls.client(session, "http://localhost:1")
         assert await drained(sfcc.read_export_file(state)) == [ExportedToken(delta_token="@9")]
     assert "authorization" not in other.arrivals[0].headers
+
+
+async def test_a_time_is_read_as_utc_wherever_a_part_of_the_file_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"at": "2026-03-28T10:34:42.5+01:00", "n": number} for number in range(20)]
+    for size in (1, 7, 40, 41, 64, 1000):
+        monkeypatch.setattr(files, "CHUNK_BYTES", size)
+        items = await drained(files.json_items(io.BytesIO(as_json(rows)), "data"))
+        assert items == [{"at": "2026-03-28T09:34:42.500000Z", "n": number} for number in range(20)]
+
+
+@pytest.mark.parametrize("form", ["xml", "array on one line", "ndjson", "csv"])
+async def test_a_large_file_is_read_with_flat_memory(form: str) -> None:
+    count = 20_000
+    with tempfile.TemporaryFile() as file:
+        if form == "xml":
+            file.write(INVENTORY.partition(b"<record ")[0])
+            for number in range(count):
+                file.write(b'<record product-id="%d"><ats>1</ats><turnover>1</turnover></record>' % number)
+            file.write(b"</records></inventory-list></inventory>")
+        elif form == "csv":
+            file.writelines([b"sku;quantity\n", *(b"%d;1\n" % number for number in range(count))])
+        else:
+            row = b'{"sku": "%d", "at": "2026-03-28T10:34:42+01:00", "text": "............................"}'
+            rows = [row % number for number in range(count)]
+            file.write(b"[" + b",".join(rows) + b"]" if form == "array on one line" else b"\n".join(rows))
+        file.seek(0)
+        items: AsyncIterator[Any] = (
+            read_inventory(file)
+            if form == "xml"
+            else files.csv_rows(file)
+            if form == "csv"
+            else files.json_items(file, "")
+        )
+        read = 0
+        tracemalloc.start()
+        try:
+            async for _ in items:
+                read += 1
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert read >= count
+    assert peak < 1_500_000  # all of it would be several times as much
 
 
 INVENTORY = b"""<?xml version="1.0" encoding="UTF-8"?>
