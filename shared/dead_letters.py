@@ -37,7 +37,7 @@ class DeadLetter:
         told = {name: value for name, value in record.headers if name in ("ce_type", "ce_id")}
         return cls(
             record,
-            error.rule,
+            storable(error.rule),
             storable(error.field),
             storable(str(error)),
             event_type=_readable(told.get("ce_type", b"")),
@@ -108,7 +108,7 @@ def told_of(consumer: str, letter: DeadLetter, sha256: str, at: datetime) -> Rec
         topic=record.topic,
         partition=record.partition,
         offset=record.offset,
-        rule=letter.rule,
+        rule=letter.rule[:64] or "unnamed",
         field=letter.field[:500],
         reason=letter.reason[:4000],
         event_type=letter.event_type[:255] or None,
