@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import timedelta
 
 import pytest
@@ -28,6 +29,18 @@ async def test_processes_whose_own_clocks_differ_by_years_agree_on_business_time
     real = await world.database.fetchval("SELECT clock_timestamp()")
     for clock in clocks:
         assert abs(clock.now() - real) < timedelta(seconds=1)
+
+
+async def test_a_machine_whose_wall_clock_is_wrong_has_the_same_business_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = BusinessClock()
+    await right.synchronize(world.database)
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    monkeypatch.setattr(time, "time_ns", lambda: 0)
+    wrong = BusinessClock()
+    await wrong.synchronize(world.database)
+    assert abs(right.now() - wrong.now()) < timedelta(seconds=1)
 
 
 async def test_business_time_runs_on_between_two_looks_by_the_process_own_counter(world: World) -> None:

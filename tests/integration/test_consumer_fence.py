@@ -36,12 +36,11 @@ async def test_the_offset_moves_in_the_transaction_that_applies_the_batch(world:
 async def test_a_new_assignment_reads_on_from_postgresql_whatever_kafka_has_committed(world: World) -> None:
     world.say("A", 1, 2)
     await world.member().to_end()
-    world.kafka.committed[LEVELS] = 0
-    world.say("A", 3)
+    world.kafka.committed[LEVELS] = 3  # somebody's tool, or a commit of a cluster that is gone
+    world.say("A", 3, 4)
     await world.member().to_end()
-    assert await world.applied() == {"A": [1, 2, 3]}
-    assert await world.count("inbox") == 3
-    assert world.kafka.committed[LEVELS] == 3, "as a lag metric it is written all the same"
+    assert await world.applied() == {"A": [1, 2, 3, 4]}
+    assert world.kafka.committed[LEVELS] == 4, "as a lag metric it is written all the same"
 
 
 async def test_every_assignment_draws_a_new_epoch(world: World) -> None:

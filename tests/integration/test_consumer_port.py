@@ -18,7 +18,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.records_to_delete import RecordsToDelete  # type: ignore[import-untyped,unused-ignore]
 from aiokafka.structs import TopicPartition
 
-from shared.consumer import Consumer
+from shared.consumer import Consumer, caught_up
 from shared.errors import Fatal
 from shared.events.stock import StockLevelReported
 from shared.kafka import (
@@ -267,6 +267,34 @@ async def test_only_committed_records_are_read_and_markers_hold_nobody_up(addres
     end = (await client.end_offsets([Partition(topic, 0)]))[Partition(topic, 0)]
     await eventually_position(client, Partition(topic, 0), end)
     await client.stop()
+
+
+async def test_a_consumer_steps_over_markers_that_no_poll_returns(world: World, address: Address) -> None:
+    """Or reference data that ends with a transaction would never count as read to its end."""
+    topic = await new_topic(address, 1)
+    foreign = AIOKafkaProducer(bootstrap_servers=address.bootstrap_servers, transactional_id=topic)
+    await foreign.start()
+    await foreign.begin_transaction()
+    _, key, value, headers = record_parts(level("A", 1), 1)
+    await foreign.send_and_wait(topic, value, key=key.encode(), headers=headers)
+    await foreign.commit_transaction()
+    await foreign.stop()
+    ends = (await edge_offsets(address, [Partition(topic, 0)]))[1]
+    assert ends == {Partition(topic, 0): 2}, "the record and its marker"
+    consumer = Consumer(
+        topic,
+        topic,
+        forwarder(),
+        world.outbox,
+        lambda: KafkaConsumer(address, topic, [topic], client_id=topic),
+        pace=replace(BRISK, stuck_seconds=2.0),
+    )
+    stop = asyncio.Event()
+    running = asyncio.create_task(consumer.run(stop))
+    await eventually(lambda: caught_up(world.database, topic, ends))
+    stop.set()
+    await running
+    assert (consumer.counts.applied, consumer.counts.rebuilt) == (1, 0)
 
 
 async def eventually_position(client: RecordConsumer, partition: Partition, offset: int) -> None:
