@@ -22,6 +22,7 @@ from shared.database import Database, Rows, patiently
 from shared.errors import Transient
 from shared.leases import current_lease
 from shared.operations import PURPOSES, Call, CallRate, Operation, Purpose
+from shared.telemetry import Metrics
 
 log = structlog.get_logger(__name__)
 
@@ -329,6 +330,7 @@ class CallBudget:
 
         if blocked is not None:
             self._blocks[name[:2]] = max(blocked, self._blocks.get(name[:2], blocked))
+            Metrics.slowed_down.add(1, {"operation": name[0], "account": name[1]})
             log.warning("call_slowed_down", operation=name[0], account=name[1], status=call.status)
         try:
             await patiently(note)

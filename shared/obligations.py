@@ -25,6 +25,8 @@ from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 import structlog
+from opentelemetry import trace
+from opentelemetry.trace import SpanKind
 
 from shared.breaker import Breaker, Look
 from shared.cases import close_cases, open_case
@@ -33,6 +35,7 @@ from shared.database import Conflict, Database, Disconnected, Locked, Rows, pati
 from shared.errors import Refused, Transient, UnknownOutcome
 from shared.events.control import OperatorSettledObligation
 from shared.handbook import entry
+from shared.handlers import Received
 from shared.leases import Lease, working_under
 from shared.lifecycle import run_loops
 from shared.outbox import Outbox, Transaction
@@ -54,6 +57,7 @@ from shared.repeating import (
     Step,
     what_next,
 )
+from shared.telemetry import Metrics, end_stage, is_sampled, start_stage
 
 __all__ = [
     "Absent",
@@ -391,6 +395,7 @@ class Obligations:
         *,
         breaker: Breaker | None = None,
         pace: Pace | None = None,
+        beat: Callable[[], None] = lambda: None,
         spread: Callable[[], float] = lambda: random.uniform(0.5, 1.5),
     ) -> None:
         self.outbox = outbox
@@ -402,6 +407,7 @@ class Obligations:
         self.holder = holder
         self.breaker = breaker
         self.pace = pace or Pace()
+        self.beat = beat
         self.counts = Counts()
         self._spread = spread
         self._running: dict[tuple[int, int], tuple[Claimed, asyncio.Task[None]]] = {}
@@ -432,6 +438,7 @@ class Obligations:
     async def _claim_loop(self, stop: asyncio.Event) -> None:
         try:
             while not stop.is_set():
+                self.beat()
                 self._room.clear()
                 started = 0
                 try:
@@ -463,6 +470,7 @@ class Obligations:
 
     async def _wait_for_room(self, stop: asyncio.Event) -> None:
         while self._free <= 0 and not stop.is_set():
+            self.beat()
             with suppress(TimeoutError):
                 async with asyncio.timeout(self.pace.idle_seconds):
                     await self._room.wait()
@@ -601,7 +609,19 @@ class Obligations:
         self._running[claimed.id, claimed.number] = claimed, task
 
     async def _attempt(self, claimed: Claimed) -> None:
-        ended = await self.attempt(claimed)
+        if claimed.traceparent is None or not is_sampled(claimed.traceparent):
+            ended = await self.attempt(claimed)
+        else:
+            # What the call causes is part of the trace that owed it.
+            span = start_stage(
+                f"{claimed.step} {claimed.kind.name}",
+                claimed.traceparent,
+                SpanKind.INTERNAL,
+                attributes={"bridge.obligation.id": claimed.id, "bridge.obligation.attempt": claimed.number},
+            )
+            with trace.use_span(span, end_on_exit=False):
+                ended = await self.attempt(claimed)
+            end_stage(span, ended if isinstance(ended, BaseException) else None)
         self._ended.append((claimed, ended))
         self._something_ended.set()
 
@@ -816,6 +836,7 @@ class Obligations:
                 "obligation": str(claimed.id),
                 "attempts": str(claimed.number),
                 "reason": reason[:1000],
+                "attempts before": await _history(tx, claimed.id, claimed.number),
                 "quiet period": f"{claimed.kind.quiet_seconds:g} s",
             },
         )
@@ -827,6 +848,8 @@ class Obligations:
         self, tx: Transaction, batch: Sequence[tuple[Claimed, Ending]], changes: Sequence[_Change], now: datetime
     ) -> None:
         ends = [(claimed.id, claimed.number, *_result_of(ended)) for claimed, ended in batch]
+        for (claimed, _), (_, _, result, _) in zip(batch, ends, strict=True):
+            Metrics.attempts.add(1, {"operation": claimed.kind.name, "step": claimed.step, "result": result})
         await tx.execute(
             """UPDATE obligation_attempts AS a SET ended_at = $5, result = n.result, reason = n.reason
                FROM unnest($1::bigint[], $2::int[], $3::text[], $4::text[]) AS n(id, number, result, reason)
@@ -877,14 +900,17 @@ class Obligations:
     # Leases -------------------------------------------------------------------------------------
 
     async def _tend_loop(self, stop: asyncio.Event) -> None:
-        """Extend our leases, rescue what others abandoned, and now and then throw old things away."""
-        prune_due = 0.0
+        """Extend our leases, rescue what others abandoned; now and then measure, and throw old things away."""
+        prune_due = measure_due = 0.0
         while not (stop.is_set() and self._claims_over and not self._running):
             try:
                 await self.extend_leases()
                 await self.rescue()
                 if self.breaker is not None:
                     await self.breaker.tend(self.outbox)
+                if monotonic() >= measure_due:
+                    measure_due = monotonic() + 15.0
+                    await measure_owed(self.database, self.outbox.clock.now())
                 if monotonic() >= prune_due:
                     prune_due = monotonic() + 600.0
                     async with self.database.transaction() as rows:
@@ -911,6 +937,10 @@ class Obligations:
         for row in kept:
             if row["head"] == running[row["key"]].id:
                 running[row["key"]].lease.ends = asked + self.pace.lease_seconds
+
+    async def settle_by_person(self, received: Received[OperatorSettledObligation], tx: Transaction) -> None:
+        """The handler of `operator.settled-obligation.v1`: `react(OperatorSettledObligation, …)`."""
+        await settle_by_person(self.kinds, received.event, tx)
 
     async def rescue(self) -> int:
         """Take back what was leased to holders that are gone; how many that were."""
@@ -1000,6 +1030,21 @@ async def _held_rows(rows: Rows, condition: str, *values: object) -> list[Mappin
     )
 
 
+async def _history(rows: Rows, obligation_id: int, number: int) -> str:
+    """The last attempts before one, a line each, for a person to read."""
+    found = await rows.fetch(
+        """SELECT number, step, started_at, result, reason FROM obligation_attempts
+           WHERE obligation_id = $1 AND number < $2 ORDER BY number DESC LIMIT 10""",
+        obligation_id,
+        number,
+    )
+    lines = (
+        f"{row['number']}. {row['started_at']:%Y-%m-%d %H:%M:%S} {row['step']}: {row['result']} {row['reason'][:250]}"
+        for row in reversed(found)
+    )
+    return "\n".join(line.rstrip() for line in lines) or "none"
+
+
 async def _complete(tx: Transaction, claimed: Claimed, outcome: Outcome) -> None:
     await claimed.kind.settle(
         Settled(
@@ -1053,6 +1098,27 @@ async def prune(rows: Rows, before: datetime, limit: int = 5_000) -> int:
         before,
         limit,
     )
+
+
+async def measure_owed(database: Database, now: datetime) -> None:
+    """Set what is owed, how late it is, what people are asked, and which accounts are closed off.
+
+    Raises:
+        Transient: PostgreSQL does not answer.
+    """
+    for row in await database.fetch(
+        """SELECT kind, state, count(*) AS owed, greatest(0, extract(epoch FROM $1 - min(due_at)))::float AS late
+           FROM obligations WHERE closed_at IS NULL GROUP BY kind, state""",
+        now,
+    ):
+        about = {"operation": row["kind"], "state": row["state"]}
+        Metrics.owed.set(row["owed"], about)
+        Metrics.overdue.set(row["late"], about)
+    for row in await database.fetch(
+        "SELECT code, count(*) FILTER (WHERE closed_at IS NULL) AS open FROM cases GROUP BY code"
+    ):
+        Metrics.open_cases.set(row["open"], {"case_code": row["code"]})
+    Metrics.breakers.set(await database.fetchval("SELECT count(*) FROM bridge.breakers WHERE opened_at IS NOT NULL"))
 
 
 # What people decide ---------------------------------------------------------------------------------

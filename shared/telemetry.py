@@ -61,6 +61,12 @@ class Metrics:
     outbox_pending = _meter.create_gauge("bridge.outbox.pending", "{message}", "Events not relayed yet, by topic.")
     outbox_age = _meter.create_gauge("bridge.outbox.age", "s", "Age of the oldest event not relayed yet.")
     stuck_buckets = _meter.create_gauge("bridge.outbox.bucket.stuck", "{bucket}", "Buckets that cannot be relayed.")
+    attempts = _meter.create_counter("bridge.obligations.attempts", "{attempt}", "Attempts, by kind, step and result.")
+    owed = _meter.create_gauge("bridge.obligations.owed", "{obligation}", "Obligations not closed, by kind and state.")
+    overdue = _meter.create_gauge("bridge.obligations.overdue", "s", "How long the oldest is past its due time.")
+    open_cases = _meter.create_gauge("bridge.cases.open", "{case}", "Open exception cases, by code.")
+    breakers = _meter.create_gauge("bridge.breakers.open", "{account}", "Accounts that are closed off.")
+    slowed_down = _meter.create_counter("bridge.budget.slowed_down", "{call}", "Calls answered with 429 or 503.")
     log_fields_dropped = _meter.create_counter("bridge.log.fields_dropped", "{field}", "Log fields not on the list.")
     remote_seconds = _meter.create_histogram("http.client.request.duration", "s", "Remote calls, by operation.")
     remote_errors = _meter.create_counter("bridge.remote.errors", "{error}", "Remote calls that failed, by kind.")
@@ -131,7 +137,7 @@ LOG_FIELDS: Final = frozenset(
         *("error", "where", "reason", "rule", "field", "field_names", "signal", "status", "path", "port"),
         *("consumer", "topic", "partition", "offset", "epoch", "holder", "loop", "loops"),
         *("count", "parked", "attempts", "seconds", "event_type", "event_id", "source", "sequence"),
-        *("marketplace", "shop", "stage", "operation", "case_code", "correlation_id"),
+        *("marketplace", "shop", "stage", "operation", "account", "case_code", "correlation_id"),
     }
 )
 """What a log line may carry: ids, counts and our own words. A new field is added here, after a look at

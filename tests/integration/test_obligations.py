@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from shared import telemetry
 from shared.database import Disconnected
 from shared.errors import Refused, Transient, UnknownOutcome
 from shared.events.control import OperatorSettledObligation
-from shared.obligations import Done, GivenUp, Obligations, Pace, Retry, owe, prune, settle_by_person
+from shared.obligations import Done, GivenUp, Obligations, Pace, Retry, measure_owed, owe, prune, settle_by_person
+from shared.telemetry import new_traceparent
 from tests.kit.flow import NOW
 from tests.kit.owed import SHOP, Debtor, Wish, due_order
 from tests.kit.world import World
@@ -534,3 +540,51 @@ def test_a_kind_without_a_way_to_read_or_with_too_short_a_quiet_period_is_refuse
     with pytest.raises(ValueError, match="two kinds"):
         Obligations(debtor.outbox, [debtor.kinds["guarded"]] * 2, "one")
     assert Retry().ends_at(NOW, NOW + timedelta(days=9)) == NOW + timedelta(days=1)
+
+
+# What people and dashboards see -------------------------------------------------------------------------
+
+
+async def test_the_case_tells_a_person_what_was_tried_before(debtor: Debtor) -> None:
+    debtor.script.ends = [Transient("busy"), UnknownOutcome("the connection was cut", operation="x")]
+    debtor.kinds["unguarded"] = debtor.script.kind("unguarded", readable=False)
+    await debtor.owe("unguarded")
+    await debtor.to_end(debtor.replica())
+    [opened] = [json.loads(row["opened"]) for row in await debtor.database.fetch("SELECT opened FROM cases")]
+    assert opened["facts"]["reason"] == "the connection was cut"
+    assert opened["facts"]["attempts before"] == "1. 2026-11-24 12:00:00 call: failed busy"
+    assert opened["facts"]["obligation"] == "1" and opened["about"] == ORDER
+
+
+@pytest.fixture
+def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
+    """The spans that a worker makes."""
+    exporter = InMemorySpanExporter()
+    tracers = TracerProvider()
+    tracers.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(telemetry, "_tracer", tracers.get_tracer("test"))
+    return exporter
+
+
+async def test_the_call_is_part_of_the_trace_that_owed_it(debtor: Debtor, spans: InMemorySpanExporter) -> None:
+    traceparent = new_traceparent(sampled=True)
+    async with debtor.outbox.transaction() as tx:
+        await owe(
+            tx,
+            debtor.kinds["guarded"],
+            key=ORDER,
+            payload=Wish(1),
+            due_at=NOW,
+            account=SHOP,
+            about=ORDER,
+            traceparent=traceparent,
+        )
+    await run_until(debtor, debtor.replica(), lambda: bool(debtor.script.settled))
+    assert debtor.script.settled[0].traceparent == traceparent
+    [span] = [span for span in spans.get_finished_spans() if span.name == "call guarded"]
+    assert span.context is not None and f"{span.context.trace_id:032x}" == traceparent.split("-")[1]
+
+
+async def test_what_is_owed_and_how_late_it_is_can_be_measured(debtor: Debtor) -> None:
+    await debtor.owe("guarded", due=-30)
+    await measure_owed(debtor.database, debtor.clock.now())
