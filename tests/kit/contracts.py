@@ -112,7 +112,7 @@ class Contract:
         response = responses.get(str(status), responses.get("default"))
         if response is None:
             raise ContractError(f"{operation}: status {status} is not in the contract, which has {list(responses)}")
-        response = self._resolved(response)
+        response = self.resolved(response)
         schema = _json_schema(response.get("content", {}))
         if schema is None:
             if payload is not None:
@@ -133,7 +133,7 @@ class Contract:
     ) -> None:
         """Raises ContractError unless this request may be sent."""
         operation = self.operation((method, path_template))
-        declared = [self._resolved(one) for one in operation.get("parameters", ())]
+        declared = [self.resolved(one) for one in operation.get("parameters", ())]
         problems = list(self._query_problems([one for one in declared if one["in"] == "query"], query))
         sent = {name.lower() for name in headers or {}}
         problems += [
@@ -141,7 +141,7 @@ class Contract:
             for one in declared
             if headers is not None and one["in"] == "header" and one.get("required") and one["name"].lower() not in sent
         ]
-        body = self._resolved(operation.get("requestBody", {}))
+        body = self.resolved(operation.get("requestBody", {}))
         schema = _json_schema(body.get("content", {}))
         if json is None:
             if schema is not None and body.get("required"):
@@ -164,13 +164,14 @@ class Contract:
                 if name not in self.undeclared:
                     yield f"parameter {name} is not in the contract"
                 continue
-            schema = self._resolved(by_name[name].get("schema", {}))
-            inner = self._resolved(schema.get("items", {})) if schema.get("type") == "array" else schema
+            schema = self.resolved(by_name[name].get("schema", {}))
+            inner = self.resolved(schema.get("items", {})) if schema.get("type") == "array" else schema
             listed = schema.get("type") == "array" or "enum" in schema
             for piece in text.split(",") if listed else [text]:
                 yield from (f"parameter {name}: {p}" for p in _problems(self._requests, inner, _typed(inner, piece)))
 
-    def _resolved(self, node: dict[str, Any]) -> dict[str, Any]:
+    def resolved(self, node: dict[str, Any]) -> dict[str, Any]:
+        """A part of the document with its reference followed."""
         while "$ref" in node:
             found: Any = self.document
             for step in node["$ref"].removeprefix("#/").split("/"):
@@ -180,7 +181,7 @@ class Contract:
 
     def unknown_fields(self, schema: dict[str, Any], value: Any, place: str = "") -> Iterator[str]:
         """Every place of `value` that no schema names."""
-        schema = self._resolved(schema)
+        schema = self.resolved(schema)
         if isinstance(value, list):
             for index, item in enumerate(value):
                 yield from self.unknown_fields(schema.get("items", {}), item, f"{place}[{index}]")
@@ -197,11 +198,11 @@ class Contract:
     def _properties(self, schema: dict[str, Any], value: dict[str, Any]) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for part in (*schema.get("allOf", ()), *schema.get("oneOf", ()), *schema.get("anyOf", ())):
-            found |= self._properties(self._resolved(part), {})
+            found |= self._properties(self.resolved(part), {})
         chosen = schema.get("discriminator", {})
         variant = chosen.get("mapping", {}).get(value.get(chosen.get("propertyName")))
         if variant is not None:
-            found |= self._resolved({"$ref": variant}).get("properties", {})
+            found |= self.resolved({"$ref": variant}).get("properties", {})
         # The variant's own type of a field comes after its parent's.
         return {**schema.get("properties", {}), **found}
 
