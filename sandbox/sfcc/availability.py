@@ -1,4 +1,5 @@
-"""OCI availability: what is on hand, promised and still to come, per location and per location group (reference 4.2).
+"""OCI availability: what is on hand, promised and still to come, per location and per location group (OCI
+Availability 1.1).
 
     ATF = max(0, on hand - reserved - safety stock)
     ATO = max(0, on hand + futures - reserved - safety stock)

@@ -260,5 +260,5 @@ def load_config(path: Path | None) -> Config:
         return msgspec.json.decode(path.read_bytes(), type=Config)
     except (OSError, tomllib.TOMLDecodeError, msgspec.MsgspecError) as error:
         raise ValueError(
-            f"{path}: {error}. Compare it with the defaults: python -m sandbox.sfcc --print-config"
+            f"{path}: {error}. A running sandbox shows its whole configuration at /control/config"
         ) from error

@@ -1,4 +1,4 @@
-"""Omnichannel Inventory: availability, deltas, full exports and reservations (reference 4.2 to 4.4)."""
+"""Omnichannel Inventory: availability, deltas, full exports and reservations (OCI 1.1)."""
 
 from __future__ import annotations
 
@@ -199,9 +199,7 @@ def get_deltas(call: Call) -> Answer:
 
 
 def batch_update(call: Call) -> Answer:
-    """Up to 100 records; the known `id` of an earlier record makes it a repeat without effect. 204, or 200 with
-    errors.
-    """
+    """Sets up to 100 records: 204, or 200 with errors. A record's known `id` makes it a repeat without effect."""
     stock, errors = call.instance.stock, []
     for record in call.body["records"]:
         try:
@@ -311,7 +309,15 @@ def _moves(name: str) -> Any:
                 errors.append({"details": details, "errorCode": problem[0], "message": problem[1]})
         return Answer(payload={"errors": errors}) if errors else Answer(204)
 
+    move.__doc__ = getattr(Reservations, name).__doc__
     return move
+
+
+_SOURCES = {
+    AVAILABILITY: "OCI Availability 1.1",
+    IMPEX: "OCI Impex 1.1",
+    RESERVATION: "OCI Reservation 1.1",
+}
 
 
 def _oci(
@@ -331,7 +337,7 @@ def _oci(
         handler=handler,
         admin_scopes=scopes,
         body=body,
-        source="reference 4.2-4.4",
+        source=_SOURCES[base],
     )
 
 

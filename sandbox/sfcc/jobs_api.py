@@ -1,4 +1,4 @@
-"""Jobs that write and read files, and the WebDAV folder where the files lie (reference 2.5, 4.8, 6.5)."""
+"""Jobs that write and read files, and the WebDAV folder where the files lie (Jobs API 1.0)."""
 
 from __future__ import annotations
 
@@ -320,14 +320,14 @@ def _job(
         handler=handler,
         admin_scopes=scopes,
         body=body,
-        source="reference 6.5",
+        source="Jobs 1.0.0",
     )
 
 
 def _dav(operation_id: str, method: str, handler: Any) -> Operation:
     return Operation(
         id=operation_id, method=method, path=WEBDAV + "{tail:.+}", family="webdav", handler=handler,
-        source="reference 2.5",
+        source="Salesforce Help, WebDAV",
     )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """What the instance sells: products, catalogues, price books, and the records of platform inventory lists.
 
 Products and catalogues follow their OpenAPI documents (Products 1.2.0, Catalogs 1.0.46), price books and inventory
-lists the reference (5.2, 4.6).
+lists their contracts 1.1.0.
 """
 
 from __future__ import annotations
@@ -440,7 +440,7 @@ def _write(operation_id: str, method: str, handler: Any, body: Record | None) ->
         admin_scopes=("sfcc.inventory-lists.rw",),
         query=SITE,
         body=body,
-        source="reference 4.6",
+        source="Inventory Lists 1.1.0",
     )
 
 
@@ -468,16 +468,16 @@ OPERATIONS = (
           PAGE, _CATALOGS_SOURCE),
     _read("getCategoryFromCatalog", CATALOGS, "/catalogs/{catalogId}/categories/{categoryId}", get_category,
           "sfcc.catalogs", _LEVELS, _CATALOGS_SOURCE),
-    _read("getPriceBooks", PRICE_BOOKS, "/price-books", get_price_books, "sfcc.price-books", PAGE, "reference 5.2"),
-    _read("getPriceBook", PRICE_BOOKS, _BOOK_PATH, get_price_book, "sfcc.price-books", {}, "reference 5.2"),
+    _read("getPriceBooks", PRICE_BOOKS, "/price-books", get_price_books, "sfcc.price-books", PAGE, "Price Books 1.1.0"),
+    _read("getPriceBook", PRICE_BOOKS, _BOOK_PATH, get_price_book, "sfcc.price-books", {}, "Price Books 1.1.0"),
     _read("getPriceBookEntries", PRICE_BOOKS, f"{_BOOK_PATH}/price-book-entries", get_price_entries,
-          "sfcc.price-books", PAGE, "reference 5.2"),
+          "sfcc.price-books", PAGE, "Price Books 1.1.0"),
     _read("getPriceBookEntry", PRICE_BOOKS, f"{_BOOK_PATH}/price-book-entries/{{productId}}", get_price_entry,
-          "sfcc.price-books", {}, "reference 5.2"),
+          "sfcc.price-books", {}, "Price Books 1.1.0"),
     _read("getInventoryList", INVENTORY_LISTS, _LIST_PATH, get_inventory_list, "sfcc.inventory-lists", SITE,
-          "reference 4.6"),
+          "Inventory Lists 1.1.0"),
     _read("getProductInventoryRecord", INVENTORY_LISTS, _RECORD_PATH, get_inventory_record, "sfcc.inventory-lists",
-          SITE, "reference 4.6"),
+          SITE, "Inventory Lists 1.1.0"),
     _write("createProductInventoryRecord", "PUT", put_inventory_record, RECORD),
     _write("updateProductInventoryRecord", "PATCH", patch_inventory_record, RECORD),
     _write("deleteProductInventoryRecord", "DELETE", delete_inventory_record, None),

@@ -129,6 +129,7 @@ def _sets(member: str) -> Any:
         call.instance.store(order, document)
         return Answer(204)
 
+    update.__doc__ = f"Sets {member}; nothing follows from it."
     return update
 
 

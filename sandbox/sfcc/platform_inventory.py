@@ -1,4 +1,4 @@
-"""Platform inventory: the arithmetic of one record and the lists that hold records (reference 4.5, Salesforce Help).
+"""Platform inventory: the arithmetic of one record and the lists that hold records (Salesforce Help, On Order).
 
     stock level            = max(0, allocation - turnover - on order)
     available for shipping = max(0, allocation - turnover)

@@ -2,7 +2,7 @@
 
 PUT states the whole document and may be repeated: what it held before is given back first, and the expiry starts anew.
 PATCH adds items or cancels, and cannot move the expiry. A shortage is not an error of the call: it is 200 with the
-quantity that could be had and an `InsufficientQuantity` per SKU (reference 4.4). A document that was cancelled, used
+quantity that could be had and an `InsufficientQuantity` per SKU. A document that was cancelled, used
 up or has expired is closed: 409 ReservationInvalidState.
 """
 
@@ -132,7 +132,10 @@ class Reservations:
         return self._reserve(document, wanted)
 
     def release(self, record: dict[str, Any]) -> tuple[str, str] | None:
-        """Give reserved units back. Returns (errorCode, message) where it cannot be done, else None."""
+        """Give reserved units back.
+
+        Returns (errorCode, message) where it cannot be done, else None.
+        """
         return self._use_up(record, _place(record), Decimal(record["quantity"]))
 
     def fulfil(self, record: dict[str, Any]) -> tuple[str, str] | None:

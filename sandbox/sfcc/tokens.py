@@ -77,7 +77,7 @@ class TokenDesk:
         return token
 
     def grant_account_manager(self, basic: tuple[str, str] | None, form: dict[str, str]) -> dict[str, object]:
-        """Client-credentials grant. 401 invalid_client, 400 invalid_scope, unsupported_grant_type (reference, 2.1)."""
+        """Client-credentials grant. 401 invalid_client, 400 invalid_scope, unsupported_grant_type (Account Manager)."""
         client = self._client(self.account_manager, basic, "Client authentication failed")
         if form.get("grant_type") != "client_credentials":
             raise Refusal(400, "unsupported_grant_type", f"Grant type {form.get('grant_type')!r} is not supported.")

@@ -41,7 +41,7 @@ OPERATIONS = (
         path="/dwsso/oauth2/access_token",
         family="oauth",
         handler=account_manager,
-        source="reference 2.1",
+        source="Account Manager",
     ),
     Operation(
         id="getTrustedSystemAccessToken",
