@@ -407,11 +407,21 @@ def or31(call: Call) -> Answer:
     return Answer(200, {"order_update_result": result})
 
 
+def _echoed(one: dict[str, Any]) -> dict[str, Any]:
+    """A field value as it was sent, as far as the answer's own types allow."""
+    kind, value = one.get("type") or "STRING", one.get("value")
+    if kind == "MULTIPLE_VALUES_LIST":
+        value = [str(each) for each in value] if isinstance(value, list) else None
+    elif value is not None:
+        value = str(value)
+    return {"code": one["code"], "type": kind, "value": value}
+
+
 def _input(call: Call) -> dict[str, Any]:
     """What was sent, as OR31 gives it back with its errors."""
 
     def several(given: list[dict[str, Any] | None] | None) -> list[dict[str, Any]]:
-        return [{"type": "STRING", **one} for one in given or [] if one and one.get("code")]
+        return [_echoed(one) for one in given or [] if one and one.get("code")]
 
     return {
         "order_additional_fields": several(call.body.get("order_additional_fields")),

@@ -139,9 +139,12 @@ PRICING_READ = _admin("ROLE_PARTNER_OFFER_PRICING_READ")
 ACCOUNTING = _admin("ROLE_PARTNER_ACCOUNTING_DOCUMENT_READ", "ROLE_PARTNER_OWN_ACCOUNTING_DOCUMENT_READ")
 TRANSACTIONS = ("ROLE_SHOP_ACCOUNTANCY", "ROLE_PARTNER_TRANSACTION_LOG_READ")
 
+FIELD_TYPES = (
+    "STRING", "DATE", "NUMERIC", "BOOLEAN", "LINK", "REGEX", "TEXTAREA", "LIST", "MULTIPLE_VALUES_LIST",
+)  # fmt: skip
 TAX_AMOUNTS = [{"amount": NUM, "code": STR}]
 FEE_AMOUNTS = [{"amount": NUM, "code": STR}]
-FIELD_VALUES = [{"code": STR, "type": STR, "value": ANY}]
+FIELD_VALUES = [{"code": STR, "type": one_of(*FIELD_TYPES), "value": ANY}]
 ECO = [{"epr_category_code": STR, "producer_id": STR, "unit_amount": NUM, "eco_contribution_amount": NUM}]
 TRACKING = {
     "carrier_code": STR, "carrier_name": STR, "carrier_standard_code": STR, "tracking_number": STR, "tracking_url": STR,
