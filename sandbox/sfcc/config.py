@@ -139,6 +139,7 @@ class Switches(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     orders_list_lag_seconds: float = 0.0
     token_channel_must_match_site: bool = True
     carrier_attribute: str = "carrier"
+    carrier_in_shipping_method: bool = False
     tracking_url_attribute: str = "trackingUrl"
     oms_active: bool = True
     delta_token_seconds: int = 84_600

@@ -61,6 +61,8 @@ class Dispatch(msgspec.Struct, forbid_unknown_fields=True):
     order_no: str
     site_id: str = ""
     shipment_id: str = ""
+    product_ids: list[str] = []
+    """Only the lines of these products leave; they become a shipment of their own."""
     carrier: str | None = None
     tracking_number: str | None = None
     tracking_url: str = ""
@@ -109,6 +111,8 @@ class Depot(msgspec.Struct, forbid_unknown_fields=True):
     """A warehouse that ships every order when it is so many seconds old; 0 stops it."""
 
     seconds_to_ship: float
+    carriers: list[str] = []
+    """Carriers to choose from, as the warehouse writes them; none keeps those it had."""
 
 
 class OutageStart(msgspec.Struct, forbid_unknown_fields=True):
@@ -206,6 +210,7 @@ def ship(instance: Instance, dispatch: Dispatch, query: Query) -> Answer:
     instance.warehouse.ship(
         order,
         shipment_id=dispatch.shipment_id,
+        product_ids=dispatch.product_ids,
         carrier=dispatch.carrier,
         tracking_number=dispatch.tracking_number,
         tracking_url=dispatch.tracking_url,
@@ -361,8 +366,15 @@ def open_storefront(instance: Instance, shop: Shop, query: Query) -> Answer:
 
 
 def open_warehouse(instance: Instance, depot: Depot, query: Query) -> Answer:
+    if depot.carriers:
+        instance.warehouse.carriers = tuple(depot.carriers)
     instance.warehouse.keep_shipping(depot.seconds_to_ship)
-    return Answer(payload={"seconds_to_ship": instance.warehouse.seconds_to_ship})
+    return Answer(
+        payload={
+            "seconds_to_ship": instance.warehouse.seconds_to_ship,
+            "carriers": list(instance.warehouse.carriers),
+        }
+    )
 
 
 def list_faults(instance: Instance, _: None, query: Query) -> Answer:

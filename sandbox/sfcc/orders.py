@@ -21,6 +21,7 @@ __all__ = [
     "check_references",
     "check_totals",
     "merge_custom",
+    "split_shipment",
     "stock_effect",
     "totals_of",
 ]
@@ -216,14 +217,30 @@ def _shipping_item(shipment: Document, stored_id: str, taxation: str, numbers: N
     }
 
 
+def _sums(lines: list[Document], shipping: Decimal, shipping_tax: Decimal, taxation: str) -> Document:
+    """What a shipment adds up to; options of a line count with it."""
+    priced = [*lines, *(option for line in lines for option in line.get("optionItems", []))]
+    adjustments = [one for item in priced for one in item.get("priceAdjustments", [])]
+    products = _sum(_net_or_gross(one, taxation) for one in (*priced, *adjustments))
+    tax = _sum(item["tax"] for item in priced)
+    adjusted_tax = tax + _sum(one["tax"] for one in adjustments)
+    gross = _sum(one["grossPrice"] for one in (*priced, *adjustments))
+    return {
+        "productSubTotal": products,
+        "productTotal": products,
+        "merchandizeTotalTax": tax,
+        "adjustedMerchandizeTotalTax": adjusted_tax,
+        "shippingTotal": shipping,
+        "shippingTotalTax": shipping_tax,
+        "adjustedShippingTotalTax": shipping_tax,
+        "taxTotal": adjusted_tax + shipping_tax,
+        "shipmentTotal": gross + shipping + (shipping_tax if taxation == "net" else 0),
+    }
+
+
 def _shipment(source: Document, stored_id: str, lines: list[Document], taxation: str, numbers: Numbers) -> Document:
     mine = [line for line in lines if line["shipmentId"] == stored_id]
     shipping, shipping_tax = Decimal(source["shippingTotal"]), Decimal(source["taxTotal"])
-    products = _sum(line["priceAfterItemDiscount"] for line in mine)
-    product_tax = _sum(line["adjustedTax"] for line in mine)
-    gross = _sum(line["grossPrice"] for line in mine) + _sum(
-        one["grossPrice"] for line in mine for one in line.get("priceAdjustments", [])
-    )
     return {
         "shipmentId": stored_id,
         "shipmentNo": numbers.shipment_no(),
@@ -231,16 +248,38 @@ def _shipment(source: Document, stored_id: str, lines: list[Document], taxation:
         "shippingMethod": {"id": source["shippingMethod"]},
         "shippingAddress": source["shippingAddress"],
         "gift": False,
-        "productSubTotal": products,
-        "productTotal": products,
-        "merchandizeTotalTax": _sum(line["tax"] for line in mine),
-        "adjustedMerchandizeTotalTax": product_tax,
-        "shippingTotal": shipping,
-        "shippingTotalTax": shipping_tax,
-        "adjustedShippingTotalTax": shipping_tax,
-        "taxTotal": product_tax + shipping_tax,
-        "shipmentTotal": gross + shipping + (shipping_tax if taxation == "net" else 0),
-    } | _custom(source)
+        **_sums(mine, shipping, shipping_tax, taxation),
+        **_custom(source),
+    }
+
+
+def split_shipment(document: Document, shipment_id: str, product_ids: list[str], shipment_no: str) -> str:
+    """Moves the lines of some products from a shipment into a new one, which costs no shipping. Returns its id.
+
+    What a warehouse's cartridge does with an order that leaves in several parcels. Refusals: 404 for an unknown
+    shipment or a product that is not in it, 400 where nothing would stay behind.
+    """
+    shipments = document["shipments"]
+    source = next((one for one in shipments if one["shipmentId"] == shipment_id), None)
+    if source is None:
+        raise Refusal(404, "not-found", f"No shipment with ID '{shipment_id}' could be found.")
+    held = [line for line in document["productItems"] if line["shipmentId"] == shipment_id]
+    moved = [line for line in held if line["productId"] in product_ids]
+    missing = set(product_ids) - {line["productId"] for line in moved}
+    if missing:
+        raise Refusal(404, "not-found", f"The shipment '{shipment_id}' holds no product {sorted(missing)}.")
+    if len(moved) == len(held):
+        raise Refusal(400, "bad-request", f"All lines of the shipment '{shipment_id}' would move; ship it as it is.")
+    new_id = f"{shipment_id}-{len(shipments)}"
+    for line in moved:
+        line["shipmentId"] = new_id
+    kept = [line for line in held if line["shipmentId"] == shipment_id]
+    taxation = document["taxation"]
+    copied = {name: source[name] for name in ("shippingMethod", "shippingAddress", "gift")}
+    new = {"shipmentId": new_id, "shipmentNo": shipment_no, "shippingStatus": "not_shipped"} | copied
+    shipments.append(new | _sums(moved, Decimal(0), Decimal(0), taxation))
+    source |= _sums(kept, Decimal(source["shippingTotal"]), Decimal(source["shippingTotalTax"]), taxation)
+    return new_id
 
 
 def build_order(

@@ -12,6 +12,7 @@ from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING, Any
 
+from sandbox.sfcc import orders
 from sandbox.sfcc.order_book import OrderBook, StoredOrder, stamp
 from sandbox.sfcc.refusals import Refusal
 
@@ -147,6 +148,7 @@ class Warehouse:
     def __init__(self, instance: Instance, seed: int) -> None:
         self._instance = instance
         self._rng = random.Random(f"warehouse-{seed}")
+        self.carriers: tuple[str, ...] = CARRIERS
         self.seconds_to_ship = 0.0
         self._run = 0
 
@@ -155,6 +157,7 @@ class Warehouse:
         order: StoredOrder,
         *,
         shipment_id: str = "",
+        product_ids: list[str] | None = None,
         carrier: str | None = None,
         tracking_number: str | None = None,
         tracking_url: str = "",
@@ -164,6 +167,7 @@ class Warehouse:
     ) -> list[str]:
         """Ships one shipment, or all that are not shipped. Returns their ids.
 
+        With `product_ids` only the lines of those products leave: they become a shipment of their own.
         `carrier` and `tracking_number` None are made up, an empty one is left out. 409 for an order that cannot be
         shipped, 404 for an unknown shipment.
         """
@@ -171,6 +175,9 @@ class Warehouse:
         if order.status not in ("new", "completed"):
             raise Refusal(409, "not-shippable", f"The order '{order.number}' is {order.status}.")
         document = OrderBook.document(order)
+        if product_ids:
+            number = instance.numbers(instance.sites[order.site]).shipment_no()
+            shipment_id = orders.split_shipment(document, shipment_id or "me", product_ids, number)
         chosen = [
             one
             for one in document["shipments"]
@@ -181,13 +188,15 @@ class Warehouse:
         switches = instance.config.switches
         for shipment in chosen:
             first_time = shipment["shippingStatus"] != "shipped"
-            written = self._rng.choice(CARRIERS) if carrier is None else carrier
+            written = self._rng.choice(self.carriers) if carrier is None else carrier
             number = f"{self._rng.randrange(10**11, 10**12)}" if tracking_number is None else tracking_number
             shipment["shippingStatus"] = "shipped"
             if number:
                 shipment["trackingNumber"] = number
             if written and switches.carrier_attribute:
                 shipment[f"c_{switches.carrier_attribute}"] = written
+            if written and switches.carrier_in_shipping_method:
+                shipment["shippingMethod"] = {"id": written}
             if tracking_url and switches.tracking_url_attribute:
                 shipment[f"c_{switches.tracking_url_attribute}"] = tracking_url
             if first_time:

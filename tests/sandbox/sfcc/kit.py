@@ -123,6 +123,14 @@ class Sandbox:
         async with self.session.request(method, self.url + path, **options) as response:
             return Reply(response.status, response.headers, await response.read())
 
+    def keep(self, kind: str, token: str) -> None:
+        """Uses this token from now on."""
+        self._tokens[kind] = token
+
+    def forget_tokens(self) -> None:
+        """Asks for new tokens at the next call."""
+        self._tokens.clear()
+
     async def admin(self, method: str, path: str, body: Any = None, **query: str) -> Reply:
         return await self._called("am", method, path, body, query)
 

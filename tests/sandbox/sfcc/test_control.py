@@ -53,6 +53,38 @@ async def test_an_order_of_two_shipments_is_shipped_in_parts(sfcc: Sandbox) -> N
     assert (await sfcc.get("X"))["shippingStatus"] == "shipped"
 
 
+async def test_some_products_leave_in_a_parcel_of_their_own(sfcc: Sandbox) -> None:
+    items = [{"product_id": "P000001", "quantity": 2}, {"product_id": "P000002"}]
+    number = (await sfcc.control("POST", "/orders/sell", {"items": items}))["orderNos"][0]
+    part = {"order_no": number, "product_ids": ["P000002"], "carrier": "dpd uk "}
+    await sfcc.control("POST", "/orders/ship", part)
+    stored = await sfcc.get(number)
+    first, second = stored["shipments"]
+    assert (stored["shippingStatus"], first["shippingStatus"]) == ("part_shipped", "not_shipped")
+    assert (second["shipmentId"], second["shippingStatus"], second["c_carrier"]) == ("me-1", "shipped", "dpd uk ")
+    assert {line["productId"]: line["shipmentId"] for line in stored["productItems"]} == {
+        "P000001": "me",
+        "P000002": "me-1",
+    }
+    assert first["shipmentTotal"] + second["shipmentTotal"] == stored["orderTotal"]
+    stock = (await sfcc.control("GET", "/stock", productId="P000001"))["stock"][0]["locations"]["warehouse_north"]
+    assert stock["onHand"] == 50
+    for wrong, status in ((["P000009"], 404), (["P000001"], 400)):
+        refused = await sfcc.send("POST", "/control/orders/ship", json=part | {"product_ids": wrong})
+        assert refused.status == status
+    await sfcc.control("POST", "/orders/ship", {"order_no": number})
+    assert (await sfcc.get(number))["shippingStatus"] == "shipped"
+
+
+async def test_a_carrier_may_stand_in_the_shipping_method() -> None:
+    async with serving(config(carrier_in_shipping_method=True, carrier_attribute="")) as sfcc:
+        await sfcc.control("POST", "/warehouse", {"seconds_to_ship": 5, "carriers": ["dpd uk "]})
+        await sfcc.create(order("X"))
+        sfcc.instance.clock.advance(5)
+        shipment = (await sfcc.get("X"))["shipments"][0]
+        assert (shipment["shippingMethod"], "c_carrier" in shipment) == ({"id": "dpd uk "}, False)
+
+
 async def test_shipping_a_marketplace_order_uses_up_its_reservation(sfcc: Sandbox) -> None:
     await sfcc.admin("PUT", DOCUMENT, wants(2, externalRefId="M-1001-A"))
     await sfcc.create(order("M-1001-A"))

@@ -32,7 +32,7 @@ def calls_table() -> str:
     """Every served operation with the published document it follows."""
     rows = ["| Operation | Call | Does | From |", "|---|---|---|---|"]
     for one in OPERATIONS:
-        does = (one.handler.__doc__ or "").split("\n")[0]
+        does = " ".join((one.handler.__doc__ or "").split("\n\n")[0].split())
         path = one.path.replace("/organizations/{organizationId}", "/…").replace("{tail:.+}", "…")
         rows.append(f"| `{one.id}` | {one.method} `{path}` | {does} | {one.source} |")
     return "\n".join(rows) + "\n"

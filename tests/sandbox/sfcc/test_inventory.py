@@ -104,7 +104,7 @@ async def test_a_delta_token_expires_after_23_and_a_half_hours(status: int) -> N
         asked = {"placeType": "LOCATION", "places": ["warehouse_north"]}
         token = (await sfcc.admin("POST", f"{AVAILABILITY}/delta-token", asked)).json["deltaToken"]
         sfcc.instance.clock.advance(23.5 * 3600 - 1)
-        sfcc._tokens.clear()
+        sfcc.forget_tokens()
         assert (await sfcc.admin("POST", f"{AVAILABILITY}/actions/get-deltas", {"deltaToken": token})).status == 200
         sfcc.instance.clock.advance(1)
         late = await sfcc.admin("POST", f"{AVAILABILITY}/actions/get-deltas", {"deltaToken": token})
@@ -133,7 +133,7 @@ async def test_a_full_export_ends_in_a_token_from_which_nothing_is_lost(sfcc: Sa
     deltas = await sfcc.admin("POST", f"{AVAILABILITY}/actions/get-deltas", {"deltaToken": rows[-1]["deltaToken"]})
     assert [one["sku"] for one in deltas.json["records"]] == ["P000002"]
     sfcc.instance.clock.advance(86_400)
-    sfcc._tokens.clear()
+    sfcc.forget_tokens()
     assert (await sfcc.admin("GET", status)).json["status"] == "EXPIRED"
     both = {"objects": {"groups": ["*"], "locations": ["*"]}}
     assert (await sfcc.admin("POST", f"{IMPEX}/exports", both)).status == 400

@@ -29,6 +29,25 @@ async def test_an_order_is_created_with_an_empty_answer_and_can_be_read_at_its_l
     assert stored["customerInfo"]["customerName"] == "Jane Doe"
 
 
+@pytest.mark.parametrize(
+    ("honoured", "form", "email", "guest"),
+    [
+        (True, {"email_id": "proxy@marketplace.example"}, "proxy@marketplace.example", True),
+        (True, {"login_id": "jane@shopper.example"}, "jane@shopper.example", False),
+        (True, {}, None, True),
+        (False, {"email_id": "proxy@marketplace.example"}, None, True),
+    ],
+)
+async def test_the_token_gives_the_order_its_email_where_the_instance_honours_it(
+    honoured: bool, form: dict[str, str], email: str | None, guest: bool
+) -> None:
+    async with serving(config(customer_email_from_token=honoured)) as sfcc:
+        sfcc.keep("tsob", (await sfcc.token("tsob", **form)).json["access_token"])
+        await sfcc.create(order())
+        customer = (await sfcc.get("M-1001-A"))["customerInfo"]
+        assert (customer.get("email"), customer["guest"]) == (email, guest)
+
+
 async def test_the_first_shipment_is_renamed_me_and_its_method_becomes_an_object(sfcc: Sandbox) -> None:
     request = order()
     second = copy.deepcopy(request["shipments"][0]) | {"shipmentId": "second", "shippingTotal": 0}

@@ -128,7 +128,7 @@ class Walk(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([1, 50, 700]))
     def wait(self, seconds: int) -> None:
         self.sfcc.instance.clock.advance(seconds)
-        self.sfcc._tokens.clear()
+        self.sfcc.forget_tokens()
 
     @invariant()
     def every_order_is_listed_once_with_its_status_and_adds_up(self) -> None:
