@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol
 import structlog
 
 from shared.clock import monotonic
-from shared.database import Database, Rows, patiently
+from shared.database import Conflict, Database, Rows, patiently
 from shared.errors import Transient
 from shared.leases import current_lease
 from shared.operations import PURPOSES, Call, CallRate, Operation, Purpose
@@ -36,6 +36,7 @@ _WAITER_SECONDS: Final = 4.0
 _LOOK_AGAIN_SECONDS: Final = 1.0
 _GRACE_SECONDS: Final = 10.0
 _BLOCKED_WITHOUT_WORD_SECONDS: Final = 60.0
+_OBJECTS_KEPT: Final = timedelta(days=1)
 
 
 class Clock(Protocol):
@@ -203,7 +204,7 @@ class CallBudget:
         """One look at the budget, under its lock: a slot, or how long to wait; and our number in the queue."""
         name = operation.name, account, about
         async with self.database.transaction(end_blockers=end_blockers) as rows:
-            await rows.execute(
+            new = await rows.execute(
                 """INSERT INTO bridge.call_budgets (operation, account, about) VALUES ($1, $2, $3)
                    ON CONFLICT DO NOTHING""",
                 *name,
@@ -213,7 +214,10 @@ class CallBudget:
                    WHERE operation = $1 AND account = $2 AND about = $3 FOR UPDATE""",
                 *name,
             )
-            assert budget is not None  # the statement before put it there
+            if budget is None:
+                raise Conflict("the budget was thrown away in between")
+            if new and about:
+                await _forget_old_objects(rows, name, self.clock.now())
             # The time is read under the lock: an answer that was noted before us is not after us.
             now = self.clock.now()
             waiter = await self._queue(rows, name, rank, waiter)
@@ -370,6 +374,33 @@ class CallBudget:
             kept = {name: before for name, before in self._blocks.items() if before > now}
             self._blocks = kept | {(row["operation"], row["account"]): row["before"] for row in rows}
             self._blocks_until = asked + _LOOK_AGAIN_SECONDS
+
+
+async def _forget_old_objects(rows: Rows, name: tuple[str, str, str], now: datetime) -> None:
+    """Throw away the budgets of other objects (imports, exports) that nobody has called about for a day."""
+    operation, account, about = name
+    await rows.execute(
+        "DELETE FROM bridge.calls WHERE operation = $1 AND account = $2 AND about <> '' AND answered_at < $3",
+        operation,
+        account,
+        now - _OBJECTS_KEPT,
+    )
+    await rows.execute(
+        """DELETE FROM bridge.call_budgets WHERE (operation, account, about) IN (
+               SELECT operation, account, about FROM bridge.call_budgets AS b
+               WHERE operation = $1 AND account = $2 AND about <> ''
+                 AND (blocked_before IS NULL OR blocked_before < $3)
+                 AND NOT EXISTS (SELECT 1 FROM bridge.calls AS c
+                                 WHERE (c.operation, c.account, c.about) = (b.operation, b.account, b.about))
+                 AND NOT EXISTS (SELECT 1 FROM bridge.call_waiters AS w
+                                 WHERE (w.operation, w.account, w.about) = (b.operation, b.account, b.about))
+                 AND about <> $4
+               LIMIT 1000 FOR UPDATE SKIP LOCKED)""",
+        operation,
+        account,
+        now,
+        about,
+    )
 
 
 def blocked_before(call: Call, now: datetime) -> datetime | None:

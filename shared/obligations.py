@@ -371,6 +371,14 @@ class _Deferred:
 Ending = Ended | _Deferred
 
 
+class _NotSent(Transient):
+    """Nothing was sent, for a reason of ours: it says nothing about the account."""
+
+
+class _Unexpected(UnknownOutcome):
+    """A mistake of ours in the middle of a call: it says nothing about the account either."""
+
+
 @dataclass(slots=True)
 class Counts:
     """What one worker did since it started; telemetry reads it, tests wait for it."""
@@ -594,7 +602,7 @@ class Obligations:
                 [claimed.key for claimed, _ in self._running.values()],
             )
             unstarted = [
-                (self._claimed(row, self.outbox.clock.now(), 0.0), Transient("claimed but not begun"))
+                (self._claimed(row, self.outbox.clock.now(), 0.0), _NotSent("claimed but not begun"))
                 for row in rows
                 if row["kind"] in self.kinds
             ]
@@ -658,8 +666,8 @@ class Obligations:
                 # Its text may carry what the answer carried, personal data too: only its type is kept.
                 log.error("unexpected_error", operation=claimed.kind.name, exc_info=error)
             if not left or claimed.lease.waits or claimed.step == "read":
-                return Transient(f"{type(error).__name__} before anything was sent")
-            return UnknownOutcome(f"{type(error).__name__} during the call", operation=claimed.kind.name)
+                return _NotSent(f"{type(error).__name__} before anything was sent")
+            return _Unexpected(f"{type(error).__name__} during the call", operation=claimed.kind.name)
 
     async def _drain(self) -> None:
         """Let what is under way end; what does not in time is cut off, and noted as unknown."""
@@ -889,7 +897,7 @@ class Obligations:
     async def _tell_breaker(self, tx: Transaction, batch: Sequence[tuple[Claimed, Ending]], breaker: Breaker) -> None:
         told: dict[str, list[BaseException | None]] = {}
         for claimed, ended in batch:
-            if isinstance(ended, BaseException):
+            if isinstance(ended, BaseException) and not isinstance(ended, (_NotSent, _Unexpected)):
                 told.setdefault(claimed.account, []).append(ended)
             elif isinstance(ended, (Answered, Happened, Absent)):
                 told.setdefault(claimed.account, []).append(None)

@@ -219,6 +219,16 @@ async def test_what_is_owed_to_a_closed_off_shop_waits_and_all_others_go_on(worl
     assert set(await debtor.states()) == {"done"}
 
 
+async def test_a_mistake_of_ours_closes_off_nobody(world: World) -> None:
+    debtor = Debtor(world.database)
+    replica = debtor.replica(breaker=Breaker(world.database, debtor.clock, "one", Thresholds(failures=2)))
+    debtor.script.ends = [ValueError("a mistake") for _ in range(5)]
+    for n in range(5):
+        await debtor.owe("guarded", f"k{n}")
+    await debtor.turn(replica)
+    assert await world.database.fetchval("SELECT count(*) FROM bridge.breakers") == 0
+
+
 async def drain(debtor: Debtor, replica: Obligations) -> None:
     while await debtor.turn(replica):
         pass

@@ -66,6 +66,14 @@ async def test_the_earliest_deadline_goes_first_over_all_accounts(debtor: Debtor
     assert due_order(claimed) == sorted(due_order(claimed))
 
 
+async def test_however_many_are_ready_the_earliest_deadline_goes_first(debtor: Debtor) -> None:
+    for n in range(60):
+        await debtor.owe("guarded", f"k{n:02}", due=1_000 - n)
+    replica = debtor.replica()
+    assert [one.key for one in await replica.claim(2)] == ["k59", "k58"]
+    assert [one.key for one in await replica.claim(1)] == ["k57"]
+
+
 async def test_only_the_oldest_of_a_key_runs_and_it_takes_the_earliest_due_time_of_its_key(debtor: Debtor) -> None:
     await debtor.owe("guarded", "slow", 1, due=1_000)
     await debtor.owe("guarded", "other", 1, due=500)
