@@ -57,7 +57,7 @@ _numbers = msgspec.json.Encoder(decimal_format="number")
 _QUOTED = re.compile(r"""(?<!\w)(['"])(.*?)\1""")
 _CODE_LIKE = re.compile(r"[A-Z0-9][A-Z0-9_.:/-]*|-?\d+(\.\d+)?")
 _EMAIL = re.compile(r"[^\s@<>\"']+@[^\s@<>\"']+")
-_LONG_NUMBER = re.compile(r"\+?\d[\d ()/-]{7,}\d")
+_TELEPHONE = re.compile(r"(?<![\w-])[+0]\d[\d ()/-]{5,}\d(?![\w-])")
 
 Query = Sequence[tuple[str, str]]
 
@@ -86,8 +86,9 @@ async def open_session(
 
 async def _note_that_it_left(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
     # Called just before the first byte is written: what was not noted cannot have arrived.
-    departure: _Departure = context.trace_request_ctx
-    departure.left = True
+    departure = context.trace_request_ctx
+    if isinstance(departure, _Departure):
+        departure.left = True
 
 
 @dataclass(slots=True)
@@ -131,7 +132,7 @@ def told(text: str, secrets: Sequence[str] = ()) -> str:
         if secret:
             text = text.replace(secret, "***")
     text = _QUOTED.sub(lambda m: m[0] if _CODE_LIKE.fullmatch(m[2]) else f"{m[1]}***{m[1]}", text)
-    text = _LONG_NUMBER.sub("***", _EMAIL.sub("***", text))
+    text = _TELEPHONE.sub("***", _EMAIL.sub("***", text))
     return " ".join(text.split())[:300]
 
 

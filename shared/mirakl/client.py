@@ -269,7 +269,7 @@ class MiraklClient:
                 op.OF21, "/api/offers", OffersPage, [*query, *self._window(offset)], purpose=purpose, page=offset > 0
             )
             yield page
-            offset += len(page.offers)
+            offset += self._advance(len(page.offers))
             if self._is_last(len(page.offers), offset, page.total_count):
                 return
 
@@ -386,7 +386,7 @@ class MiraklClient:
             page = await self._orders([*query, *self._window(offset)], purpose=purpose, page=offset > 0)
             yield page
             count = len(page.orders) + len(page.unreadable)
-            offset += count
+            offset += self._advance(count)
             if self._is_last(count, offset, page.total_count):
                 return
 
@@ -633,7 +633,7 @@ class MiraklClient:
                 page=offset > 0,
             )
             yield page
-            offset += len(page.invoices)
+            offset += self._advance(len(page.invoices))
             if self._is_last(len(page.invoices), offset, page.total_count):
                 return
 
@@ -783,6 +783,10 @@ class MiraklClient:
 
     def _window(self, offset: int) -> Query:
         return [("max", str(self._page_size)), ("offset", str(offset))]
+
+    def _advance(self, count: int) -> int:
+        """Rows to go on by: a page with more than was asked for repeats some."""
+        return min(count, self._page_size)
 
     def _is_last(self, count: int, offset: int, total: int | None) -> bool:
         return not count or (count < self._page_size if total is None else offset >= total)

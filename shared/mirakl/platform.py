@@ -135,7 +135,7 @@ class Account(Read, frozen=True, kw_only=True):
 
 
 class Figure(Read, frozen=True, kw_only=True):
-    """A figure for one period, such as `LAST_30_DAYS`."""
+    """A figure for one period, such as `LAST_MONTH`."""
 
     period: str
     value: Decimal | None = None

@@ -89,6 +89,9 @@ class Instance:
     account_manager_url: str = "https://account.demandware.com"
     inventory_id: str = ""
     webdav_url: str = ""
+    slas_url: str = ""
+    """Of SLAS, and below of Omnichannel Inventory, where they are not at `api_url`."""
+    inventory_url: str = ""
 
     @property
     def tenant(self) -> str:
@@ -139,6 +142,7 @@ class SfccClient:
         self._admin_tokens = Tokens(self._ask_admin_token, clock)
         self._guest_tokens = Tokens(self._ask_guest_token, clock)
         self._api = instance.api_url.rstrip("/")
+        self._inventory_api = instance.inventory_url.rstrip("/") or self._api
 
     # Orders -----------------------------------------------------------------------------------------
 
@@ -159,7 +163,7 @@ class SfccClient:
             tokens=tokens,
             purpose=purpose,
         )
-        return location.rstrip("/").rpartition("/")[2] or order.order_no
+        return URL(location).name or order.order_no
 
     async def read_order(self, order_no: str, *, purpose: Purpose = "interactive") -> Order:
         """getOrder: one order; one that does not exist is `Refused` with status 404."""
@@ -378,7 +382,7 @@ class SfccClient:
                 page=offset > 0,
             )
             yield page
-            offset += len(page.hits)
+            offset += min(len(page.hits), page_size)
             if not page.hits or (len(page.hits) < page_size if page.total is None else offset >= page.total):
                 return
 
@@ -461,7 +465,7 @@ class SfccClient:
             "client_id": self._shopper.client_id,
             **({"email_id": email} if email is not None else {}),
         }
-        url = self._organization("shopper/auth", "oauth2/trusted-system/token")
+        url = self._organization("shopper/auth", "oauth2/trusted-system/token", self._instance.slas_url)
         try:
             return await self._ask(op.GET_SHOPPER_TOKEN, url, self._shopper, form)
         except Refused as error:
@@ -488,8 +492,9 @@ class SfccClient:
 
     # How it is sent ---------------------------------------------------------------------------------
 
-    def _organization(self, family: str, path: str) -> str:
-        return f"{self._api}/{family}/v1/organizations/{_segment(self._instance.organization_id)}/{path}"
+    def _organization(self, family: str, path: str, base: str = "") -> str:
+        organization = _segment(self._instance.organization_id)
+        return f"{base.rstrip('/') or self._api}/{family}/v1/organizations/{organization}/{path}"
 
     def _organization_url(self, family: str, path: str) -> URL:
         return URL(self._organization(family, path), encoded=True)
@@ -502,13 +507,13 @@ class SfccClient:
         if not self._instance.inventory_id:
             raise ValueError("Omnichannel Inventory needs its tenant group: none is given")
         organization = _segment(self._instance.inventory_id)
-        return URL(f"{self._api}/inventory/{part}/v1/organizations/{organization}/{path}", encoded=True)
+        return URL(f"{self._inventory_api}/inventory/{part}/v1/organizations/{organization}/{path}", encoded=True)
 
     def _availability_url(self, path: str) -> URL:
         return self._inventory_url("availability", path)
 
     def _linked(self, link: str | None) -> URL | None:
-        return URL(urljoin(f"{self._api}/", link), encoded=True) if link else None
+        return URL(urljoin(f"{self._inventory_api}/", link), encoded=True) if link else None
 
     def _site(self) -> Query:
         return [("siteId", self._instance.site_id)]
@@ -556,7 +561,7 @@ class SfccClient:
 
     def _is_ours(self, url: URL) -> bool:
         """Whether a link leads to a host that may see the token."""
-        homes = (URL(self._api), URL(self._instance.webdav_url)) if self._instance.webdav_url else (URL(self._api),)
+        homes = [URL(base) for base in (self._api, self._inventory_api, self._instance.webdav_url) if base]
         return any(url.host == home.host and url.scheme in ("https", home.scheme) for home in homes)
 
     async def _post(self, operation: Operation, url: URL, body: object, kind: type[T], *, purpose: Purpose) -> T:

@@ -81,7 +81,7 @@ def calls(base_url: str = "http://127.0.0.1:1") -> dict[str, Call]:
     field = AdditionalFieldValue(code="ecotax", value=("15",), type="MULTIPLE_VALUES_LIST")
     return {
         "A01": lambda c: c.read_account(),
-        "A21": lambda c: c.read_account_statistics(periods=("LAST_30_DAYS",)),
+        "A21": lambda c: c.read_account_statistics(periods=("LAST_MONTH",)),
         "PC01": lambda c: c.read_configuration(),
         "V01": lambda c: c.check_version(),
         "SH21": lambda c: c.list_carriers(),
@@ -89,8 +89,8 @@ def calls(base_url: str = "http://127.0.0.1:1") -> dict[str, Call]:
         "CUR01": lambda c: c.list_currencies(),
         "AF01": lambda c: c.list_additional_fields(entities=("ORDER", "ORDER_LINE")),
         "CH11": lambda c: c.list_channels(),
-        "H11": lambda c: c.list_hierarchies(hierarchy="chairs", max_level=2),
-        "PM11": lambda c: c.list_attributes(hierarchy="chairs", max_level=2),
+        "H11": lambda c: c.list_hierarchies(hierarchy="home", max_level=2),
+        "PM11": lambda c: c.list_attributes(hierarchy="home", max_level=2),
         "VL11": lambda c: c.list_values(code="colours"),
         "P31": lambda c: c.find_products([("EAN", "8809606851663"), ("EAN", "3614270000000")]),
         "P41": lambda c: c.import_products(("sku", "name"), [{"sku": "1", "name": "A"}], operator_format=True),

@@ -222,7 +222,8 @@ def test_a_vendors_words_keep_figures_and_codes_and_lose_values() -> None:
         "The order status must be 'SHIPPING' but it is 'SHIPPED'."
     )
     assert told('firstName "Ada Byron" is too long') == 'firstName "***" is too long'
-    assert told("call +44 20 1234 5678 or ada@example.com") == "call *** or ***"
+    assert told("call +44 20 1234 5678, 020 1234 5678 or ada@example.com") == "call ***, *** or ***"
+    assert told("order ALPHA-000000001-A, EAN 3614270000000") == "order ALPHA-000000001-A, EAN 3614270000000"
     assert told("x" * 1000, ()) == "x" * 300
 
 

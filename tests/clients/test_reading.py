@@ -205,7 +205,7 @@ async def test_the_type_of_a_problem_names_a_refusal() -> None:
 
 
 async def test_the_number_of_a_created_order_comes_from_where_it_lies() -> None:
-    reply = Reply(201, b"", {"Location": "/checkout/orders/v1/organizations/o/orders/00001234"})
+    reply = Reply(201, b"", {"Location": "/checkout/orders/v1/organizations/o/orders/00001234?siteId=RefArch"})
     async with serving(always(reply)) as wire, open_session() as session:
         assert await sfcc_calls.client(session, wire.url).create_order(sfcc_calls.ORDER) == "00001234"
     sent = json.loads(wire.arrivals[-1].body, parse_float=str)
