@@ -49,6 +49,8 @@ _WEEKDAYS: Final = get_args(Weekday)
 Positive = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 NotNegative = Annotated[int, Meta(ge=0, le=1_000_000_000)]
 Text = Annotated[str, Meta(min_length=1, max_length=255)]
+ShopId = Annotated[str, Meta(pattern=r"^[0-9]{1,18}$(?!\n)")]
+"""A number that Mirakl gave (`shop_id`)."""
 
 
 class HttpUrl(str):
@@ -636,7 +638,7 @@ class Marketplace(Struct, frozen=True, kw_only=True):
     acceptance_deadline: Deadline
     calendar: Calendar | None = None
     shops: Annotated[
-        dict[Name, Shop],
+        dict[ShopId, Shop],
         Meta(min_length=1, description="The shops by their ids.", examples=["2034"], extra={"called": "ID"}),
     ]
 

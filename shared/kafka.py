@@ -428,7 +428,29 @@ async def ensure_topics(address: Address, topics: Sequence[Topic], *, replicatio
         await _quietly(admin.close(), 2.0)
 
 
+async def topic_mistakes(address: Address, topics: Sequence[Topic]) -> list[str]:
+    """What is wrong with the topics that are there, and which are missing; nothing is created.
+
+    Raises:
+        Transient: the broker does not answer.
+    """
+    admin = AIOKafkaAdminClient(**address.client_arguments(), request_timeout_ms=15_000)
+    try:
+        await _bounded(admin.start(), 15.0, "connecting to Kafka")
+        there = set(await _bounded(admin.list_topics(), 15.0, "listing topics"))
+        missing = [f"topic {topic.name} is missing: services create it" for topic in topics if topic.name not in there]
+        found = [topic for topic in topics if topic.name in there]
+        return [*missing, *(await _mistakes_of(admin, found) if found else [])]
+    finally:
+        await _quietly(admin.close(), 2.0)
+
+
 async def _check_topics(admin: AIOKafkaAdminClient, topics: Sequence[Topic]) -> None:
+    if mistakes := await _mistakes_of(admin, topics):
+        raise Fatal("; ".join(mistakes))
+
+
+async def _mistakes_of(admin: AIOKafkaAdminClient, topics: Sequence[Topic]) -> list[str]:
     names = [topic.name for topic in topics]
     for _ in range(50):  # A fresh topic's metadata takes a moment to reach the broker that answers.
         found = {d["topic"]: len(d["partitions"]) for d in await _bounded(admin.describe_topics(names), 15.0, "topics")}
@@ -451,8 +473,7 @@ async def _check_topics(admin: AIOKafkaAdminClient, topics: Sequence[Topic]) -> 
             mistakes.append(
                 f"topic {topic.name} has cleanup.policy={policy}: set it to delete, doubles must stay harmless"
             )
-    if mistakes:
-        raise Fatal("; ".join(mistakes))
+    return mistakes
 
 
 def _retention_ms(topic: Topic) -> int:

@@ -194,14 +194,14 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
     return Settings(**_arguments(places, environment))
 
 
-def load(service: str, environment: Mapping[str, str] | None = None) -> ServiceSettings:
-    """All settings of one service, from the file and the environment.
+def load(service: str, environment: Mapping[str, str] | None = None, *, file: Path | None = None) -> ServiceSettings:
+    """All settings of one service, from `file` or the one that the environment names, and from the environment.
 
     Raises:
         WrongSettings: something is missing or malformed; every mistake is named.
     """
     environment = os.environ if environment is None else environment
-    path = config_file(environment)
+    path = file or config_file(environment)
     configuration, mistakes = examine(path, environment)
     if mistakes:
         raise WrongSettings(f"{path} has", mistakes)

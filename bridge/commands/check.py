@@ -11,17 +11,24 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from bridge.commands.online import Finding, look
+from bridge.commands.places import Json, run
 from shared.configuration import Configuration, Mistake
 from shared.errors import Fatal
-from shared.settings import CONFIG_VARIABLE, config_file, examine
-from shared.topics import SERVICES
+from shared.settings import CONFIG_VARIABLE, config_file, examine, load
+from shared.topics import CONTROL_ROOM, SERVICES
+
+_SIGNS = {"right": ("✓", "green"), "wrong": ("✗", "red"), "unknown": ("?", "yellow")}
 
 
 def check(
     file: Annotated[
         Path | None, typer.Argument(help=f"The settings; unless given, what {CONFIG_VARIABLE} names, or ./bridge.toml.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")] = False,
+    online: Annotated[
+        bool, typer.Option("--online", help="Ask Kafka, PostgreSQL, SFCC and every shop too; reads only.")
+    ] = False,
+    as_json: Json = False,
 ) -> None:
     """Check the settings: exit status 0 without mistakes, 1 with some, 2 where there is no such file."""
     path = file or config_file()
@@ -34,18 +41,40 @@ def check(
         configuration, mistakes = examine(path)
     except Fatal as error:
         mistakes = [Mistake(str(path), "", str(error), "")]
+    if not as_json:
+        _print(mistakes, configuration)
+    findings = run(_ask(path, as_json)) if online and not mistakes else []
+    wrong = sum(finding.state == "wrong" for finding in findings)
     if as_json:
         report = {
             "file": str(path),
-            "ok": not mistakes,
+            "ok": not mistakes and not wrong,
             "mistakes": [mistake._asdict() for mistake in mistakes],
             "pools": pools(configuration) if configuration else None,
+            "online": [finding._asdict() for finding in findings] if online else None,
         }
         typer.echo(json.dumps(report))
+    elif mistakes:
+        later = "; put it right before the other side is asked" if online else ""
+        typer.secho(f"{path} has {len(mistakes)} mistake(s){later}", fg="red")
+    elif wrong:
+        typer.secho(f"{path} has no mistakes, but {wrong} thing(s) out there are wrong", fg="red")
     else:
-        _print(path, mistakes, configuration)
-    if mistakes:
+        typer.secho(f"{path} has no mistakes", fg="green")
+    if mistakes or wrong:
         raise typer.Exit(1)
+
+
+async def _ask(path: Path, as_json: bool) -> list[Finding]:
+    findings = []
+    with Console(stderr=True).status("asking") as status:
+        async for finding in look(load(CONTROL_ROOM, file=path)):
+            findings.append(finding)
+            status.update(f"asking: {len(findings)} answers, last {finding.about}")
+            if not as_json:
+                sign, colour = _SIGNS[finding.state]
+                typer.secho(f"{sign} {finding.about}: {finding.detail}", fg=colour)
+    return findings
 
 
 def pools(c: Configuration) -> dict[str, Any]:
@@ -67,20 +96,17 @@ def pools(c: Configuration) -> dict[str, Any]:
     }
 
 
-def _print(path: Path, mistakes: Sequence[Mistake], configuration: Configuration | None) -> None:
+def _print(mistakes: Sequence[Mistake], configuration: Configuration | None) -> None:
     for mistake in mistakes:
         typer.secho(f"✗ {mistake}", fg="red")
-    if configuration is not None:
-        sums = pools(configuration)
-        table = Table("service", "replicas", "connections each", "together", title="Connections to PostgreSQL")
-        for row in sums["services"]:
-            table.add_row(*(str(row[name]) for name in ("service", "replicas", "connections", "wanted")))
-        table.add_section()
-        table.add_row("all", "", "", str(sums["wanted"]))
-        table.add_row("reserved", "", "", str(sums["reserved"]))
-        table.add_row("the server's limit", "", "", str(sums["max_connections"]))
-        Console().print(table)
-    if mistakes:
-        typer.secho(f"{path} has {len(mistakes)} mistake(s)", fg="red")
-    else:
-        typer.secho(f"{path} has no mistakes", fg="green")
+    if configuration is None:
+        return
+    sums = pools(configuration)
+    table = Table("service", "replicas", "connections each", "together", title="Connections to PostgreSQL")
+    for row in sums["services"]:
+        table.add_row(*(str(row[name]) for name in ("service", "replicas", "connections", "wanted")))
+    table.add_section()
+    table.add_row("all", "", "", str(sums["wanted"]))
+    table.add_row("reserved", "", "", str(sums["reserved"]))
+    table.add_row("the server's limit", "", "", str(sums["max_connections"]))
+    Console().print(table)

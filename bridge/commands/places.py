@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Annotated, Any, TypeVar
 
+import structlog
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -24,7 +26,11 @@ Service = Annotated[str | None, typer.Option("--service", help="Whose consumer i
 
 
 def run(command: Coroutine[Any, Any, T]) -> T:
-    """Run a command's coroutine; what goes wrong on purpose is said in one line, with exit status 1."""
+    """Run a command's coroutine; what goes wrong on purpose is said in one line, with exit status 1.
+
+    What libraries and mechanism log goes to standard error: standard output is the command's answer.
+    """
+    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
     try:
         return asyncio.run(command)
     except BridgeError as error:
