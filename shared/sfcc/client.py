@@ -163,7 +163,7 @@ class SfccClient:
             tokens=tokens,
             purpose=purpose,
         )
-        return location.rstrip("/").rpartition("/")[2] or order.order_no
+        return URL(location).name or order.order_no
 
     async def read_order(self, order_no: str, *, purpose: Purpose = "interactive") -> Order:
         """getOrder: one order; one that does not exist is `Refused` with status 404."""
@@ -382,7 +382,7 @@ class SfccClient:
                 page=offset > 0,
             )
             yield page
-            offset += len(page.hits)
+            offset += min(len(page.hits), page_size)
             if not page.hits or (len(page.hits) < page_size if page.total is None else offset >= page.total):
                 return
 
