@@ -24,8 +24,9 @@ from typing import Any
 
 import msgspec
 
+from sandbox.common.server import to_json
 from sandbox.sfcc.config import Config
-from sandbox.sfcc.order_book import stamp
+from sandbox.sfcc.order_book import decode, stamp
 from sandbox.sfcc.refusals import Refusal
 
 __all__ = ["Availability", "StockRecord", "as_quantity"]
@@ -76,7 +77,8 @@ class _Stream:
     """Rows of changes with ever-growing positions; old rows are dropped from the front."""
 
     def __init__(self) -> None:
-        self.rows: deque[tuple[datetime, str, dict[str, Any]]] = deque()
+        # Kept as encoded JSON: a day of changes in memory is a quarter of what their documents would take.
+        self.rows: deque[tuple[datetime, str, bytes]] = deque()
         self.first = 0
 
     @property
@@ -84,13 +86,13 @@ class _Stream:
         return self.first + len(self.rows)
 
     def append(self, now: datetime, place: str, row: dict[str, Any], keep_seconds: int) -> None:
-        self.rows.append((now, place, row))
+        self.rows.append((now, place, to_json(row)))
         oldest = now - timedelta(seconds=keep_seconds)
         while self.rows and self.rows[0][0] < oldest:
             self.rows.popleft()
             self.first += 1
 
-    def since(self, position: int) -> Iterable[tuple[int, str, dict[str, Any]]]:
+    def since(self, position: int) -> Iterable[tuple[int, str, bytes]]:
         start = max(0, position - self.first)
         for number, (_, place, row) in enumerate(islice(self.rows, start, None), start=self.first + start):
             yield number, place, row
@@ -290,7 +292,7 @@ class Availability:
         if held["n"] < stream.first or held["n"] > stream.end:
             raise Refusal(self._switches.expired_delta_status, "ExpiredDeltaLink", "The delta token has expired.")
         wanted, limit = set(held["p"]), self._switches.delta_page_records
-        records: list[dict[str, Any]] = []
+        records: list[msgspec.Raw] = []
         position, again = held["n"], False
         for number, place, row in stream.since(held["n"]):
             # A page ends when it is full, or when it has looked at ten pages' worth of other places' rows.
@@ -300,8 +302,8 @@ class Availability:
             position = number + 1
             if place in wanted:
                 if self._switches.delta_sequence_numbers:
-                    row = {**row, "sequenceNumber": number + 1}
-                records.append(row)
+                    row = to_json(decode(row) | {"sequenceNumber": number + 1})
+                records.append(msgspec.Raw(row))
         return {
             "nextDeltaToken": self.token(held["t"], held["p"], position),
             "shouldQueryAgain": again,

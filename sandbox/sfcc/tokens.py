@@ -28,6 +28,10 @@ IDENTITY_PROVIDERS = (
 )  # fmt: skip
 
 
+SWEPT = 1_000
+"""From how many tokens on the expired ones are looked for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Token:
     """What a bearer token stands for; `kind` is `am` or `tsob`."""
@@ -65,6 +69,7 @@ class TokenDesk:
         self._tokens: dict[str, Token] = {}
         self._logins: dict[str, datetime] = {}
         self._issued = 0
+        self._sweep_at = SWEPT
 
     def find(self, bearer: str) -> Token | None:
         """The live token behind a bearer string; None where it is unknown, revoked or expired."""
@@ -189,9 +194,10 @@ class TokenDesk:
     def _issue(self, token: Token) -> str:
         bearer = self._opaque(token.kind)
         self._tokens[bearer] = token
-        if self._issued % 1_000 == 0:
+        if len(self._tokens) >= self._sweep_at:
             now = self._now()
             self._tokens = {key: held for key, held in self._tokens.items() if held.expires > now}
+            self._sweep_at = max(SWEPT, 2 * len(self._tokens))
         return bearer
 
     def _opaque(self, kind: str) -> str:

@@ -98,6 +98,18 @@ async def test_deltas_repeat_a_sku_oldest_first_and_fold_to_the_present() -> Non
         assert token.startswith("@")
 
 
+async def test_deltas_are_numbered_where_the_instance_numbers_them() -> None:
+    async with serving(config(delta_sequence_numbers=True)) as sfcc:
+        asked = {"placeType": "LOCATION", "places": ["warehouse_north"]}
+        token = (await sfcc.admin("POST", f"{AVAILABILITY}/delta-token", asked)).json["deltaToken"]
+        for on_hand in (7, 6):
+            await sfcc.control("PUT", "/stock", {"product_id": "P000001", "on_hand": on_hand})
+        page = (await sfcc.admin("POST", f"{AVAILABILITY}/actions/get-deltas", {"deltaToken": token})).json
+        first, second = page["records"]
+        assert second["sequenceNumber"] == first["sequenceNumber"] + 1
+        assert (first["onHand"], second["deltaType"]) == (7, "Change")
+
+
 @pytest.mark.parametrize("status", [400, 410])
 async def test_a_delta_token_expires_after_23_and_a_half_hours(status: int) -> None:
     async with serving(config(expired_delta_status=status)) as sfcc:
