@@ -24,18 +24,23 @@ class Behaviour(msgspec.Struct, forbid_unknown_fields=True):
     """Choices where the published contract says nothing or two things. Defaults are the likelier reading."""
 
     enforce_limits: bool = True
-    """Answer 429 to a call that comes sooner than the published maximum frequency."""
+    """Answer 429 to a call that comes sooner than the published maximum frequency. The general notes publish 429 with
+    `Retry-After`; how the platform counts is not published. Here windows slide, per shop and operation."""
     limits: dict[str, list[tuple[int, float]]] = {}
     """Own limits per operation code, as [calls, seconds] windows; an empty list lifts the limit."""
     or11_pages_count: bool = False
-    """Whether OR11 calls for a further page (offset > 0) or for named orders count towards its limit."""
+    """Whether OR11 calls for a further page (offset > 0) or for named orders count towards its limit. Published
+    is once a minute, and per page view."""
     over_limit_page: Literal["clamp", "refuse"] = "clamp"
-    """What happens to max or limit above the published maximum."""
+    """What happens to max or limit above the published maximum: not published."""
     unknown_parameters: Literal["ignore", "refuse"] = "ignore"
     """Unknown query parameters and body fields are always recorded as violations; this decides the answer."""
     error_envelope: Literal["code", "errors", "message"] = "code"
-    """Where a documented error code stands: beside the message, inside errors[], or inside the message only."""
+    """Where a documented error code stands: beside the message, inside errors[], or inside the message only. The
+    codes of OR21 are published, their envelope is not. 404 is for what does not exist, 400 for the rest, as in
+    Mirakl Connect."""
     unknown_shop_status: Literal[403, 404] = 403
+    """Answer to a shop_id that is not the user's: not published."""
     missing_report: Literal["404", "204", "empty"] = "404"
     """Answer to an error report that does not exist (no errors, or the import still runs)."""
     identical_offer_import: Literal["existing", "new"] = "existing"
@@ -45,12 +50,14 @@ class Behaviour(msgspec.Struct, forbid_unknown_fields=True):
     identical_stock_import: Literal["new", "existing"] = "new"
     """STO01, PRI01: likewise; for these two the contract does not speak of duplicates."""
     duplicate_seconds: float = 600.0
+    """How long an import is remembered as the same one; what counts as a duplicate is not published."""
     update_overlap_seconds: float = 60.0
-    """How much OR11 subtracts from start_update_date."""
+    """How much OR11 subtracts from start_update_date. That it subtracts something is published, how much is not."""
     partial_failure: Literal["all_or_nothing", "partial"] = "all_or_nothing"
     """OR28, OR30 with one bad element among good ones."""
     refund_states: list[str] = msgspec.field(default_factory=lambda: ["SHIPPING", "SHIPPED", "TO_COLLECT", "RECEIVED"])
-    """Line states in which a refund is possible."""
+    """Line states in which a refund is possible. Not published; sellers report SHIPPED and RECEIVED everywhere,
+    SHIPPING on some platforms, CLOSED on none."""
     stock_delete: Literal["remove", "zero"] = "remove"
     """STO01 with update-delete=delete: the warehouse line disappears, or stays with 0."""
     global_stock_clears_warehouses: bool = True
@@ -66,7 +73,7 @@ class Behaviour(msgspec.Struct, forbid_unknown_fields=True):
     negative_cycle: Literal["carry", "close"] = "carry"
     """A cycle whose sum is not positive: its lines stay PAYABLE for the next one, or it is closed without a payout."""
     null_style: Literal["null", "absent"] = "null"
-    """How a field of an order without a value is shown."""
+    """How a field of an order without a value is shown. Live orders show both."""
 
 
 class Carrier(msgspec.Struct, forbid_unknown_fields=True):

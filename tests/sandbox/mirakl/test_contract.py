@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from sandbox.mirakl.app import HANDLERS
-from sandbox.mirakl.operations import OPERATIONS, PARAMETERS, Operation
+from sandbox.mirakl.operations import LEFT_OUT, OPERATIONS, PARAMETERS, Operation
 from sandbox.mirakl.shapes import leaves
-from tests.kit.contracts import MIRAKL, MIRAKL_UNDECLARED, contract
+from tests.kit.contracts import METHODS, MIRAKL, MIRAKL_UNDECLARED, contract
 
 # Files behind urls that another call gives: the document has placeholders for their paths.
 DYNAMIC = ("OF54", "OR15", "TL05")
@@ -88,3 +88,15 @@ def test_a_body_has_the_contracts_fields(operation: Operation) -> None:
     wanted = {place for place in _published_leaves(published) if not any(one in place for one in OPEN_PLACES)}
     known = {place for place, _, _ in leaves(operation.body) if not any(one in place for one in OPEN_PLACES)}
     assert wanted - known == set(), "fields of the contract that the sandbox does not know"
+
+
+def test_what_is_left_out_of_the_contract_is_listed_with_its_reason() -> None:
+    left_out = [code for _, codes in LEFT_OUT for code in codes]
+    published = {
+        operation["operationId"]
+        for item in contract(MIRAKL).document["paths"].values()
+        for method, operation in item.items()
+        if method in METHODS
+    }
+    assert len(left_out) == len(set(left_out))
+    assert set(left_out) == published - set(IDS)
