@@ -188,7 +188,7 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
     path = environment.get(CONFIG_VARIABLE)
     reader, raw = _open(Path(path) if path else None, environment)
     places = reader.table(Places, {name: raw[name] for name in Places.__struct_fields__ if name in raw}, ())
-    _look_at_the_whole(reader, sasl_mistakes(places.kafka))
+    _look_at_the_whole(reader, places, sasl_mistakes(places.kafka))
     if reader.mistakes:
         raise WrongSettings("the settings have", reader.mistakes)
     return Settings(**_arguments(places, environment))
@@ -224,7 +224,7 @@ def examine(path: Path, environment: Mapping[str, str] | None = None) -> tuple[C
     reader, raw = _open(path, os.environ if environment is None else environment)
     configuration = reader.table(Configuration, raw, ())
     _name_misspelt_marketplaces(reader, raw.get("marketplaces"))
-    _look_at_the_whole(reader, contradictions(configuration))
+    _look_at_the_whole(reader, configuration, contradictions(configuration))
     return configuration, reader.mistakes
 
 
@@ -276,16 +276,22 @@ def _variable(reader: TomlReader, name: str, environment: Mapping[str, str]) -> 
             return text
 
 
-def _look_at_the_whole(reader: TomlReader, found: Iterable[Mistake]) -> None:
-    """Note what values contradict, save where one of them is refused already, and secrets that are missing."""
+def _look_at_the_whole(reader: TomlReader, places: Places, found: Iterable[Mistake]) -> None:
+    """Note what values contradict, unless one of them is refused already, and what files and secrets are missing."""
     refused = {mistake.key for mistake in reader.mistakes}
-    for mistake in found:
+    for mistake in (*found, *_missing_files(places)):
         if not any(_within(mistake.key, key) or _within(key, mistake.key) for key in refused):
             shown = reader.shown.get(tuple(mistake.key.split(".")))
             reader.mistakes.append(mistake._replace(key=shown) if shown else mistake)
     for key, secret in reader.secrets:
         if remedy := secret.remedy():
             reader.mistakes.append(Mistake(key, f'"{secret.reference}"', f"the secret is missing: {remedy}", ""))
+
+
+def _missing_files(places: Places) -> Iterable[Mistake]:
+    for key, file in (("kafka.ca_file", places.kafka.ca_file), ("postgres.ca_file", places.postgres.ca_file)):
+        if file and not Path(file).is_file():
+            yield Mistake(key, f'"{file}"', "there is no such file", "")
 
 
 def _within(key: str, other: str) -> bool:

@@ -155,6 +155,8 @@ def test_a_service_does_not_start_with_mistakes_and_says_all_of_them(tmp_path: P
             "list the days as holidays",
         ),
         (("[kafka]", "kafka = 3\n[telemetry]"), "kafka", "is no table"),
+        (("# ca_file = ", "ca_file = "), "kafka.ca_file", "there is no such file"),
+        (("shops.2034]", "shops.north]"), "marketplaces.worten-pt.shops.north", "no name for a table"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_named_with_its_remedy(
@@ -240,15 +242,15 @@ def test_the_environment_wins_over_the_file(write: Callable[..., Path], tmp_path
     path = write(
         ("# password = ", f'password = "file:{tmp_path}/password"\n# '),
         ('# sslmode = "prefer"', 'sslmode = "verify-full"'),
-        ('# ca_file = "/etc/bridge/postgres-ca.pem"', 'ca_file = "/ca.pem"'),
+        ('# ca_file = "/etc/bridge/postgres-ca.pem"', f'ca_file = "{tmp_path}/password"'),
     )
     files = {"BRIDGE_CONFIG": str(path)}
     assert from_environment(files).database_url == (
-        "postgresql://bridge:p%40ss%2Fword@127.0.0.1:5432/bridge?sslmode=verify-full&sslrootcert=/ca.pem"
+        f"postgresql://bridge:p%40ss%2Fword@127.0.0.1:5432/bridge?sslmode=verify-full&sslrootcert={tmp_path}/password"
     )
     there = {**files, "DATABASE_URL": "postgresql://me:mine@db/other", "KAFKA_BOOTSTRAP_SERVERS": "elsewhere:1"}
     settings = from_environment(there)
-    assert settings.database_url == "postgresql://me:mine@db/other?sslmode=verify-full&sslrootcert=/ca.pem"
+    assert settings.database_url == f"postgresql://me:mine@db/other?sslmode=verify-full&sslrootcert={tmp_path}/password"
     assert settings.kafka.bootstrap_servers == "elsewhere:1"
     assert "mine" not in repr(settings)
     assert settings.database_password is not None
