@@ -423,7 +423,7 @@ class Obligations:
         self._something_ended = asyncio.Event()
         self._room = asyncio.Event()
         self._claims_over = False
-        self._claim_unsure = False
+        self._unsure_until = float("-inf")
 
     @property
     def database(self) -> Database:
@@ -450,15 +450,15 @@ class Obligations:
                 self._room.clear()
                 started = 0
                 try:
-                    if self._claim_unsure:
+                    if monotonic() < self._unsure_until:
                         await self._release_unstarted()
                     claimed = await self.claim()
                     for one in claimed:
                         self._start(one)
                     started = len(claimed)
                 except Disconnected as error:
-                    # Whether the claim was committed is unknown; what it noted never started.
-                    self._claim_unsure = True
+                    # Whether the claim was committed is unknown, or yet to be; what it noted never started.
+                    self._unsure_until = monotonic() + self.pace.lease_seconds
                     log.warning("claim_failed", reason=str(error))
                 except Transient as error:
                     log.info("claim_failed", reason=str(error))
@@ -608,7 +608,6 @@ class Obligations:
             ]
             if unstarted:
                 await self._settle_in(tx, unstarted)
-        self._claim_unsure = False
 
     # Call ---------------------------------------------------------------------------------------
 

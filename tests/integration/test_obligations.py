@@ -318,6 +318,36 @@ async def test_what_a_stopped_holder_did_is_kept_but_decides_nothing_once_anothe
     assert (await debtor.attempts())[1][0] == ("call", "unknown")
 
 
+async def test_what_a_stopped_holder_did_changes_nothing_under_anothers_attempt(debtor: Debtor) -> None:
+    await debtor.owe("guarded")
+    one, two = debtor.replica("one"), debtor.replica("two")
+    [stopped] = await one.claim(1)
+    await debtor.end_leases()
+    await two.rescue()
+    [reading] = await two.claim(1)
+    await one.settle([(stopped, await one.attempt(stopped))])
+    assert await debtor.states() == ["open"] and debtor.script.settled == []
+    await two.settle([(reading, await two.attempt(reading))])
+    assert await debtor.states() == ["done"] and len(debtor.script.settled) == 1
+    assert await debtor.attempts() == {1: [("call", "answered"), ("read", "there")]}
+
+
+async def test_an_outcome_stored_again_changes_nothing_under_the_next_attempt(debtor: Debtor) -> None:
+    """The commit's answer was lost, and the same worker has claimed the obligation again meanwhile."""
+    await debtor.owe("unguarded")
+    replica = debtor.replica()
+    [first] = await replica.claim(1)
+    await replica.settle([(first, Transient("busy"))])
+    debtor.clock.advance(timedelta(seconds=2))
+    [second] = await replica.claim(1)
+    await replica.settle([(first, Transient("busy"))])
+    debtor.clock.advance(timedelta(hours=1))
+    assert await replica.claim(1) == []
+    await replica.settle([(second, await replica.attempt(second))])
+    assert await debtor.states() == ["done"]
+    assert await debtor.attempts() == {1: [("call", "failed"), ("call", "answered")]}
+
+
 async def test_an_old_state_that_a_stopped_holder_wrote_late_is_overwritten_with_the_newest(debtor: Debtor) -> None:
     await debtor.owe("overwriting", "offer/1", 1)
     one, two = debtor.replica("one"), debtor.replica("two")

@@ -12,6 +12,7 @@ from shared.outbox import Outbox
 from tests.kit.owing import (
     BRISK,
     TABLES,
+    hit_unguarded,
     kinds_of,
     open_client,
     open_count,
@@ -71,6 +72,7 @@ async def test_an_attempt_that_nobody_ended_is_settled_by_a_person_who_looks(wor
         alive = Obligations(outbox, kinds, "alive", pace=BRISK)
         assert await alive.rescue() == 2
         assert await settle_unknowns(outbox, kinds, await client.memory()) == 2
+        assert await hit_unguarded(world.database, await client.memory()) == {"called", "not-called"}
         for claimed in await alive.claim(2):
             await alive.settle([(claimed, await alive.attempt(claimed))])
         assert (await reckon(world.database, await client.memory())).clean

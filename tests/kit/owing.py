@@ -238,6 +238,15 @@ async def settle_unknowns(outbox: Outbox, kinds: Sequence[Kind[Effect]], memory:
     return len(rows)
 
 
+async def hit_unguarded(database: Database, memory: Mapping[str, Any]) -> set[str]:
+    """Whose unguarded calls were really hit, there or here: never more than these may end as cases."""
+    abandoned = await database.fetch(
+        """SELECT DISTINCT o.payload FROM obligations AS o JOIN obligation_attempts AS a ON a.obligation_id = o.id
+           WHERE o.kind = 'unguarded' AND a.step = 'call' AND a.result = 'abandoned'"""
+    )
+    return set(memory["hit_unguarded"]) | {msgspec.json.decode(row["payload"], type=Effect).name for row in abandoned}
+
+
 @dataclass(frozen=True, slots=True)
 class Reckoning:
     """What was owed, beside what the remote system remembers."""
