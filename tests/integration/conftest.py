@@ -38,11 +38,14 @@ async def world(postgres_url: str, template: str, worker_tag: str) -> AsyncItera
     """A service's schema with nothing in it, and a Kafka with nothing on it."""
     name = f"world_{worker_tag}_{next(_numbers)}"
     admin = await asyncpg.connect(postgres_url)
-    await admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
-    await admin.close()
-    url = postgres_url.rpartition("/")[0] + f"/{name}"
-    async with await Database.connect(url, SCHEMA, application="world") as found:
-        yield World(url, found)
+    try:
+        await admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        url = postgres_url.rpartition("/")[0] + f"/{name}"
+        async with await Database.connect(url, SCHEMA, application="world") as found:
+            yield World(url, found)
+        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    finally:
+        await admin.close()
 
 
 @pytest.fixture(scope="session", autouse=True)
