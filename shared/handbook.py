@@ -87,6 +87,244 @@ _ENTRIES: Final = (
         ),
         closes="The first call that succeeds.",
     ),
+    Entry(
+        code="order-sku-unmapped",
+        title="An order holds an SKU that sells no known product",
+        meaning=(
+            "The order is paid and to be shipped, but nobody knows which SFCC product one of its offers sells, so "
+            "it is not created in SFCC. Its shipping deadline runs."
+        ),
+        owner_team="operations",
+        severity="high",
+        steps=(
+            "Look the shop SKU up in the marketplace's back office: product, EAN, pack size.",
+            "Map it in the control room to its SFCC product, with the number of pieces in a pack.",
+            "All orders that wait for it go on by themselves within seconds.",
+        ),
+        closes="The mapping, or the order's cancellation.",
+    ),
+    Entry(
+        code="order-state-unknown",
+        title="A marketplace shows an order in a state that is new",
+        meaning=(
+            "Mirakl adds states without notice. The order is kept and goes on being read, but nothing is done for "
+            "it until it is in a state whose meaning is known."
+        ),
+        owner_team="integration",
+        severity="high",
+        steps=(
+            "Ask the marketplace what the state means and what it expects of the shop.",
+            "If it stays, the bridge has to learn it: tell the developers, with the state's name.",
+            "Meanwhile handle the order in the marketplace's back office.",
+        ),
+        closes="The next state that is known.",
+    ),
+    Entry(
+        code="order-currency-unknown",
+        title="An order is in a currency that its marketplace is not set up for",
+        meaning=(
+            "Amounts in a currency that nobody expects are never taken for others. The order is kept and not "
+            "created in SFCC."
+        ),
+        owner_team="finance",
+        severity="high",
+        steps=(
+            "Check with the marketplace whether it sells in this currency now.",
+            "Add it to the marketplace's and the site's currencies, where SFCC sells in it too, and restart the "
+            "services.",
+        ),
+        closes="The setting, at the next start, or the order's cancellation.",
+    ),
+    Entry(
+        code="order-tax-unknown",
+        title="An order does not say whether its prices hold the tax",
+        meaning=(
+            "The order's tax mode is missing or new. A guess would be wrong in every amount, so the order is not "
+            "created in SFCC."
+        ),
+        owner_team="finance",
+        severity="high",
+        steps=(
+            "Compare the order in the marketplace's back office with an older one: are prices shown with tax?",
+            "Ask the marketplace for the mode, and tell the developers its name if it is a new one.",
+        ),
+        closes="The next version of the order with a mode that is known.",
+    ),
+    Entry(
+        code="order-address-missing",
+        title="An order is to be shipped but shows no address",
+        meaning=(
+            "Marketplaces hide addresses until an order is accepted or paid. This one says that it is to be "
+            "shipped and still shows none."
+        ),
+        owner_team="operations",
+        severity="high",
+        steps=(
+            "Open the order in the marketplace's back office: is there an address?",
+            "If there is none, ask the operator. The order goes on by itself as soon as it is shown.",
+        ),
+        closes="The address, or the order's cancellation.",
+    ),
+    Entry(
+        code="order-country-unknown",
+        title="An order goes to a country that has no known code",
+        meaning="SFCC wants a country's two letters; the marketplace sent something that ISO 3166 does not know.",
+        owner_team="operations",
+        severity="high",
+        steps=(
+            "Look at the address in the marketplace's back office.",
+            "Map the country as sent to its two letters in the control room, kind country.",
+        ),
+        closes="The mapping, or a corrected address.",
+    ),
+    Entry(
+        code="order-shipping-type-unmapped",
+        title="An order has a shipping type without an SFCC shipping method",
+        meaning="The settings name no SFCC shipping method for this shipping type of the marketplace, and no default.",
+        owner_team="operations",
+        severity="high",
+        steps=(
+            "Find the shipping type on the marketplace's list (SH21) and decide which of SFCC's methods it is.",
+            "Add it to shipping_methods of the site, or set default_shipping_method, and restart the services.",
+        ),
+        closes="The setting, at the next start.",
+    ),
+    Entry(
+        code="order-beyond-sfcc-limits",
+        title="An order is larger than SFCC takes",
+        meaning=(
+            "createOrders takes at most 200 lines and 10 shipments. This order has more and cannot be created as one."
+        ),
+        owner_team="operations",
+        severity="high",
+        steps=(
+            "Enter the order by hand in SFCC, or have it sent without SFCC.",
+            "Announce its shipment in the marketplace's back office.",
+        ),
+        closes="The order's cancellation or completion.",
+    ),
+    Entry(
+        code="order-totals-differ",
+        title="An order's total is not the same on both sides",
+        meaning=(
+            "The lines do not add up to the total that the marketplace shows, or SFCC shows another total or tax "
+            "than it was sent. Amounts are compared to the cent."
+        ),
+        owner_team="finance",
+        severity="high",
+        steps=(
+            "Compare the figures in the case.",
+            "If SFCC's differ, look for a hook or a rounding in the instance that changes orders of this channel.",
+            "If the marketplace's differ, ask it which figure it pays.",
+        ),
+        closes="A version of the order that adds up; else close it by hand.",
+    ),
+    Entry(
+        code="order-refused-by-sfcc",
+        title="SFCC refused to create an order",
+        meaning=(
+            "createOrders was refused for good and SFCC has no order under its number. The order is paid and "
+            "waits; its shipping deadline runs."
+        ),
+        owner_team="integration",
+        severity="critical",
+        steps=(
+            "Read the reason: an unknown custom attribute means that the metadata of deploy/sfcc is not imported.",
+            "Put the cause right in SFCC or in the settings.",
+            "Settle the obligation as did-not-happen: the order is sent again.",
+        ),
+        closes="The order's creation, or its cancellation.",
+    ),
+    Entry(
+        code="order-unreadable",
+        title="A marketplace sent an order that cannot be read",
+        meaning=(
+            "The order lacks something that no order can do without, or holds text that is none. It is kept as it "
+            "came, its neighbours go on, and it is read again at every poll."
+        ),
+        owner_team="integration",
+        severity="high",
+        steps=(
+            "Open the order in the marketplace's back office and handle it there if it is urgent.",
+            "Tell the developers the reason in the case; the raw order is kept in the table unreadable_orders.",
+        ),
+        closes="A version of the order that can be read.",
+    ),
+    Entry(
+        code="order-shipped-elsewhere",
+        title="An order was shipped before SFCC had it",
+        meaning=(
+            "The marketplace shows the order as shipped although the bridge never created it in SFCC. Creating it "
+            "now would have it sent a second time."
+        ),
+        owner_team="operations",
+        severity="normal",
+        steps=(
+            "Find out who announced the shipment, and whether stock was booked for it.",
+            "Book the sale in SFCC or the ERP by hand where that is needed.",
+        ),
+        closes="The order's end at the marketplace.",
+    ),
+    Entry(
+        code="order-cancelled-while-shipped",
+        title="An order was cancelled at the marketplace but SFCC has sent it",
+        meaning="Both facts are true and no rule says which holds. Nothing was changed in SFCC.",
+        owner_team="operations",
+        severity="critical",
+        steps=(
+            "Call the warehouse: can the parcel be stopped?",
+            "If so, cancel the order in SFCC. If not, ask the marketplace to take the cancellation back or agree "
+            "on a return.",
+        ),
+        closes="A person, once both sides agree.",
+    ),
+    Entry(
+        code="sfcc-order-not-updated",
+        title="SFCC refused a change of an order",
+        meaning=(
+            "Attributes or a status that the SFCC order should show were refused for good: it may have been "
+            "changed or locked there."
+        ),
+        owner_team="integration",
+        severity="normal",
+        steps=(
+            "Read the reason in the case.",
+            "Set the value by hand in Business Manager, or put the cause right: the next change is sent again "
+            "with all that lacks.",
+        ),
+        closes="A person.",
+    ),
+    Entry(
+        code="order-not-linked",
+        title="A marketplace refused SFCC's order number",
+        meaning=(
+            "The order number could not be written to the order (OR04). The order itself is not in danger; it is "
+            "tried again every quarter of an hour."
+        ),
+        owner_team="operations",
+        severity="low",
+        steps=(
+            "Read the reason in the case. An anonymised or very old order takes no number any more: then nothing "
+            "is to be done.",
+        ),
+        closes="A person, or the number once it is shown.",
+    ),
+    Entry(
+        code="order-count-differs",
+        title="The daily count of orders differs",
+        meaning=(
+            "The marketplace lists more or fewer orders of the last days than the bridge has taken in, although "
+            "the count took in what was missing."
+        ),
+        owner_team="integration",
+        severity="high",
+        steps=(
+            "Compare the figures in the case with the marketplace's own list.",
+            "Look for cases about unreadable orders of this shop.",
+            "Tell the developers if the difference is still there the next day.",
+        ),
+        closes="The next count that agrees.",
+    ),
 )
 
 HANDBOOK: Final = {entry.code: entry for entry in _ENTRIES}

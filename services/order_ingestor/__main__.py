@@ -1,0 +1,238 @@
+"""Order-ingestor: every marketplace order is captured once and becomes exactly one SFCC order.
+
+Reads    Mirakl orders; order-decisions, shipment-notices, ledger-entries, offers, mappings, operator-actions
+Writes   orders, cases; orders in SFCC, their numbers in Mirakl
+Owns     the schema order_ingestor, and in it all that anybody here knows of buyers
+Asks     a person, through an exception case, when an order cannot be read, created or followed
+
+An SFCC order's number follows from the Mirakl order. Creating it is an obligation: stored before SFCC is called,
+and looked up under that number before it is ever sent a second time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+
+from services.order_ingestor import store
+from services.order_ingestor.capture import Intake
+from services.order_ingestor.following import Following, reference
+from services.order_ingestor.owing import LINK_AGAIN, Desk, LinkRequest
+from services.order_ingestor.polling import EVERY, Poll, pause
+from shared.breaker import Breaker
+from shared.budget import CallBudget
+from shared.consumer import Consumer, run_after
+from shared.errors import Transient
+from shared.http import open_session
+from shared.kafka import Partition, edge_offsets
+from shared.leases import Leases
+from shared.lifecycle import run
+from shared.mirakl.client import MiraklClient
+from shared.obligations import Obligations, Owed, Pace, owe_all
+from shared.service import Service, open_service
+from shared.settings import ServiceSettings, load
+from shared.sfcc.client import Credentials, Instance, SfccClient
+from shared.topics import INGESTOR
+
+MIGRATIONS: Final = Path(__file__).parent / "migrations"
+SFCC_ACCOUNT: Final = "sfcc"
+SCOPES: Final = ("sfcc.orders.rw",)
+PACE: Final = Pace(workers=64, per_account=48)
+TEND_EVERY: Final = timedelta(seconds=10)
+_WAKE_AT_ONCE: Final = 500
+
+
+def main() -> None:
+    """The console script."""
+    settings = load(INGESTOR)
+    run(lambda stop: serve(settings, stop))
+
+
+async def serve(
+    settings: ServiceSettings,
+    stop: asyncio.Event,
+    *,
+    telemetry: bool = True,
+    pace: Pace = PACE,
+    every: timedelta = EVERY,
+) -> None:
+    """Capture, create, follow, until `stop`."""
+    async with (
+        open_service(INGESTOR, settings, own=MIGRATIONS, telemetry=telemetry) as service,
+        open_session(connections=pace.workers + 20) as session,
+    ):
+        desk = desk_of(service, settings, session)
+        intake = Intake(desk.shops, SFCC_ACCOUNT, desk.kinds)
+        breaker = Breaker(service.database, service.clock, service.instance)
+        leases = Leases(service.database, service.instance)
+        kinds = (desk.kinds.create, desk.kinds.adopt, desk.kinds.update, desk.link)
+        known = service.consume(reference(), name=f"{INGESTOR}-reference")
+        service.consume(Following(intake, desk).handlers(), after=known)
+        service.loop(
+            "obligations", Obligations(service.outbox, kinds, service.instance, breaker=breaker, pace=pace).run
+        )
+        service.loop("tend", Tending(service, desk, intake).run)
+        for key, shop in desk.shops.items():
+            name = f"poll {shop.account}"
+            poll = Poll(
+                shop, desk.mirakl[key], intake, service.outbox, service.clock, breaker, leases,
+                service.beat(name, 600.0), every,
+            )  # fmt: skip
+            service.loop(name, _after(known, service, poll))
+        await service.run(stop)
+
+
+class _after:
+    """A loop that begins when the reference data is read: an order that overtakes its mapping raises a false case."""
+
+    def __init__(self, known: Consumer, service: Service, poll: Poll) -> None:
+        self._known, self._service, self._poll = known, service, poll
+
+    async def __call__(self, stop: asyncio.Event) -> None:
+        async def ends() -> Mapping[Partition, int]:
+            topics = self._known.handlers.topics
+            partitions = [Partition(topic.name, p) for topic in topics for p in range(topic.partitions)]
+            return (await edge_offsets(self._service.settings.kafka, partitions))[1]
+
+        await run_after(self._known, ends, [], stop)
+        await self._poll.run(stop)
+
+
+def desk_of(service: Service, settings: ServiceSettings, session: aiohttp.ClientSession) -> Desk:
+    """The clients of every site and shop."""
+    shops = {(shop.marketplace_name, shop.shop_id): shop for shop in settings.shops}
+    return Desk(
+        service.database,
+        service.clock,
+        shops,
+        {site: sfcc_client(service, settings, session, site) for site in settings.sfcc.sites},
+        {key: _mirakl_client(service, session, shop_id=key[1], settings=settings, name=key[0]) for key in shops},
+    )
+
+
+def sfcc_client(service: Service, settings: ServiceSettings, session: aiohttp.ClientSession, site: str) -> SfccClient:
+    """The client of one site."""
+    sfcc = settings.sfcc
+    return SfccClient(
+        session,
+        Instance(
+            api_url=sfcc.scapi,
+            organization_id=sfcc.organization_id,
+            site_id=site,
+            account_manager_url=sfcc.account_manager_url,
+        ),
+        Credentials(sfcc.client_id, sfcc.client_secret.value),
+        CallBudget(service.database, service.clock),
+        service.clock,
+        account=SFCC_ACCOUNT,
+        scopes=SCOPES,
+        shopper=Credentials(sfcc.slas_client_id, sfcc.slas_client_secret.value),
+    )
+
+
+def _mirakl_client(
+    service: Service, session: aiohttp.ClientSession, *, shop_id: str, settings: ServiceSettings, name: str
+) -> MiraklClient:
+    shop = settings.shop(name, shop_id)
+    market = shop.marketplace
+    return MiraklClient(
+        session,
+        market.base_url,
+        shop.key(INGESTOR).value,
+        shop.account,
+        CallBudget(
+            service.database,
+            service.clock,
+            partner=market.integration == "partner",
+            pages_count={"OR11": market.pages_count},
+        ),
+        shop_id=int(shop_id) if shop_id.isdigit() else None,
+    )
+
+
+@dataclass(slots=True)
+class Tending:
+    """What comes round by itself: numbers to write back, orders that may go on, data to erase."""
+
+    service: Service
+    desk: Desk
+    intake: Intake
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop`; the first round looks at everything that waits, since settings may have changed."""
+        beat, clock = self.service.beat("tend"), self.service.clock
+        hour = clock.now()
+        while not stop.is_set():
+            beat()
+            with suppress(Transient):
+                await self.owe_links()
+                if clock.now() >= hour:
+                    await self.wake()
+                    await self.erase()
+                    hour = clock.now() + timedelta(hours=1)
+            await pause(clock, clock.now() + TEND_EVERY, stop, beat)
+
+    async def owe_links(self) -> None:
+        """One obligation per shop that has numbers to write: it sends all that then wait, or the first hundred."""
+        outbox = self.service.outbox
+        async with outbox.transaction() as tx:
+            found = await tx.fetch(
+                """SELECT DISTINCT marketplace, shop FROM orders WHERE stage = 'created' AND linked_at IS NULL
+                   AND (link_sent_at IS NULL OR link_sent_at < $1)""",
+                tx.time - LINK_AGAIN,
+            )
+            keys = sorted((row["marketplace"], row["shop"]) for row in found)
+            await owe_all(
+                tx,
+                [
+                    Owed(
+                        self.desk.link,
+                        key=f"link/{market}/{shop}",
+                        payload=LinkRequest(market, shop),
+                        due_at=tx.time + timedelta(hours=4),
+                        account=f"{market}/{shop}",
+                        about=f"shop/{market}/{shop}",
+                    )
+                    for market, shop in keys
+                    if (market, shop) in self.intake.terms and self.intake.terms[market, shop].live
+                ],
+            )
+
+    async def wake(self) -> None:
+        """Decide anew on whatever waits: a shop may be live now, a shipping method or a currency may be set."""
+        last = ("", "")
+        while True:
+            async with self.service.outbox.transaction() as tx:
+                rows = await tx.fetch(
+                    """SELECT marketplace, order_id FROM orders
+                       WHERE stage IN ('held', 'observed') AND (marketplace, order_id) > ($1, $2)
+                       ORDER BY marketplace, order_id LIMIT $3""",
+                    *last,
+                    _WAKE_AT_ONCE,
+                )
+                keys = [(row["marketplace"], row["order_id"]) for row in rows]
+                await self.intake.look_again(tx, keys)
+            if len(keys) < _WAKE_AT_ONCE:
+                return
+            last = keys[-1]
+
+    async def erase(self) -> None:
+        """Buyers' data goes when its marketplace's time for it is over."""
+        for name in sorted({market for market, _ in self.desk.shops}):
+            days = next(shop for (market, _), shop in self.desk.shops.items() if market == name)
+            while True:
+                async with self.service.outbox.transaction() as tx:
+                    before = tx.time - timedelta(days=days.marketplace.personal_data_days)
+                    if not await store.erase_older(tx, name, before, tx.time):
+                        break
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""Orders are read: every minute what changed, once a day what was made, by one replica per shop at a time.
+
+The watermark is the marketplace's own clock (`Date` of the first page's answer), never ours. It moves only when
+all pages of a reading are taken in, and reading begins a little before it, so that an order that changed while the
+pages were read, or in the watermark's own second, comes again. No end and no state is asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+import structlog
+
+from services.order_ingestor.capture import Intake
+from services.order_ingestor.lifecycle import CapturedBy
+from shared.breaker import Breaker
+from shared.cases import close_cases, open_case
+from shared.clock import BusinessClock
+from shared.cursors import Cursor, move_cursor, read_cursor
+from shared.database import patiently
+from shared.errors import Permanent, Refused, Transient, UnknownOutcome
+from shared.leases import Lease, Leases
+from shared.mirakl.client import MiraklClient
+from shared.mirakl.orders import OrdersPage
+from shared.outbox import Outbox, Transaction
+from shared.settings import ShopSettings
+
+log = structlog.get_logger(__name__)
+
+EVERY: Final = timedelta(minutes=1)
+OVERLAP: Final = timedelta(minutes=2)
+"""Read again before the watermark: longer than any answer takes, and than the second that `Date` rounds to."""
+LOOK_BACK: Final = timedelta(days=30)
+"""How far the first reading of a shop goes back, before `orders_from` or now."""
+RESCAN_EVERY: Final = timedelta(days=1)
+RESCAN_OF: Final = timedelta(days=2)
+COVERS: Final = "OR11 states=* by=last_updated"
+RESCAN_COVERS: Final = "OR11 states=* by=created"
+
+
+@dataclass(slots=True)
+class Poll:
+    """The reading of one shop."""
+
+    shop: ShopSettings
+    client: MiraklClient
+    intake: Intake
+    outbox: Outbox
+    clock: BusinessClock
+    breaker: Breaker
+    leases: Leases
+    beat: Callable[[], None] = lambda: None
+    every: timedelta = EVERY
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Read while the shop's lease is ours, until `stop`."""
+
+        async def work(lease: Lease) -> None:
+            while not stop.is_set():
+                started = self.clock.now()
+                await self._patiently(self.read_changes)
+                if await self._rescan_is_due():
+                    await self._patiently(self.rescan)
+                self.beat()
+                await pause(self.clock, started + self.every, stop, self.beat)
+
+        await self.leases.run(f"order-ingestor/{self.shop.account}", work, stop)
+
+    async def _patiently(self, read: Callable[[], Awaitable[int]]) -> None:
+        """One broken shop stops nobody: the breaker asks for a person, and the next round tries again."""
+        try:
+            async with self.breaker.guard(self.shop.account, self.outbox):
+                await read()
+        except (Refused, Transient, UnknownOutcome) as error:
+            log.warning("orders_not_read", account=self.shop.account, error=type(error).__name__, reason=str(error))
+
+    async def read_changes(self) -> int:
+        """Everything that changed since the last reading; how many orders were news."""
+        name = f"orders/{self.shop.account}"
+        cursor = await read_cursor(self.outbox.database, name, COVERS)
+        begin = self.shop.orders_from or self.clock.now()
+        since = cursor.until - OVERLAP if cursor is not None else begin - LOOK_BACK
+        news, until = 0, None
+        async with aclosing(self.client.list_orders(updated_since=since)) as pages:
+            async for page in pages:
+                until = until or page.answered_at
+                news += await self.take_in(page, "poll")
+        if until is not None:
+            async with self.outbox.transaction() as tx:
+                covered = cursor.since if cursor is not None else since
+                await move_cursor(tx, name, Cursor(COVERS, covered, until), tx.time)
+        return news
+
+    async def take_in(self, page: OrdersPage, by: CapturedBy) -> int:
+        """One page, in one transaction."""
+        read_at = page.answered_at or self.clock.now()
+
+        async def once(end_blockers: bool, careful: bool = False) -> int:
+            async with self.outbox.transaction(end_blockers=end_blockers) as tx:
+                return await self.intake.take_in(
+                    tx, self.shop, page.orders, page.unreadable, read_at, by, careful=careful
+                )
+
+        if not page.orders and not page.unreadable:
+            return 0
+        try:
+            return await patiently(once)
+        except Permanent as error:
+            log.warning("page_taken_in_one_by_one", account=self.shop.account, reason=type(error).__name__)
+            return await patiently(lambda end_blockers: once(end_blockers, True))
+
+    # Once a day -------------------------------------------------------------------------------------
+
+    async def _rescan_is_due(self) -> bool:
+        with suppress(Transient):
+            cursor = await read_cursor(self.outbox.database, self._rescan, RESCAN_COVERS)
+            return cursor is None or cursor.until + RESCAN_EVERY <= self.clock.now()
+        return False
+
+    @property
+    def _rescan(self) -> str:
+        return f"orders-by-creation/{self.shop.account}"
+
+    async def rescan(self) -> int:
+        """Count the orders of the last days on both sides; how many were missing here and are there now.
+
+        What is missing is taken in. A count that still differs is a case.
+        """
+        now = self.clock.now()
+        since = max(now - RESCAN_OF, self.shop.orders_from or now - RESCAN_OF)
+        news, theirs, newest = 0, set[str](), since
+        async with aclosing(self.client.list_orders(created_since=since, purpose="backfill")) as pages:
+            async for page in pages:
+                news += await self.take_in(page, "rescan")
+                theirs |= {order.order_id for order in page.orders} | {one.order_id for one in page.unreadable}
+                newest = max([newest, *(order.created_date for order in page.orders)])
+        async with self.outbox.transaction() as tx:
+            ours = await tx.fetchval(
+                """SELECT (SELECT count(*) FROM orders WHERE marketplace = $1 AND order_id = ANY($2) AND version > 0)
+                        + (SELECT count(*) FROM unreadable_orders WHERE marketplace = $1 AND order_id = ANY($2))""",
+                self.shop.marketplace_name,
+                sorted(theirs),
+            )
+            await self._ask(tx, len(theirs), ours, since, newest)
+            await move_cursor(tx, self._rescan, Cursor(RESCAN_COVERS, since, now), now)
+        log.info("orders_counted", account=self.shop.account, count=len(theirs))
+        return news
+
+    async def _ask(self, tx: Transaction, theirs: int, ours: int, since: datetime, until: datetime) -> None:
+        about = f"shop/{self.shop.account}"
+        if theirs == ours:
+            await close_cases(tx, about=about, code="order-count-differs", explanation="The counts are equal.")
+            return
+        await open_case(
+            tx,
+            "order-count-differs",
+            about=about,
+            marketplace=self.shop.marketplace_name,
+            shop=self.shop.shop_id,
+            facts={"Mirakl": str(theirs), "here": str(ours), "from": since.isoformat(), "to": until.isoformat()},
+        )
+
+
+async def pause(
+    clock: BusinessClock, until: datetime, stop: asyncio.Event, beat: Callable[[], None] = lambda: None
+) -> None:
+    """Wait until a business time, or `stop`; the loop shows meanwhile that it lives."""
+    waits = {asyncio.create_task(clock.sleep_until(until)), asyncio.create_task(stop.wait())}
+    try:
+        while not any(one.done() for one in waits):
+            beat()
+            await asyncio.wait(waits, timeout=10.0, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for one in waits:
+            one.cancel()
