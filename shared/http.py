@@ -56,6 +56,7 @@ _tracer = trace.get_tracer("sfcc-mirakl-bridge")
 _numbers = msgspec.json.Encoder(decimal_format="number")
 _QUOTED = re.compile(r"""(?<!\w)(['"])(.*?)\1""")
 _CODE_LIKE = re.compile(r"[A-Z0-9][A-Z0-9_.:/-]*|-?\d+(\.\d+)?")
+_CODE = re.compile(r"[A-Za-z][\w.-]{0,99}")
 _EMAIL = re.compile(r"[^\s@<>\"']+@[^\s@<>\"']+")
 _TELEPHONE = re.compile(r"(?<![\w-])[+0]\d[\d ()/-]{5,}\d(?![\w-])")
 
@@ -274,7 +275,8 @@ class Caller:
     def _sort(self, operation: Operation, call: Call, body: bytes, secrets: Sequence[str]) -> BridgeError:
         status = call.status or 0
         refusal = self._explain(body)
-        words = f" {refusal.code}" if refusal.code else ""
+        code = refusal.code if _CODE.fullmatch(refusal.code) else ""
+        words = f" {code}" if code else ""
         words += f": {told(refusal.text, secrets)}" if refusal.text else ""
         if status in (408, 429, 503):
             return Transient(
@@ -285,7 +287,7 @@ class Caller:
                 f"{operation.name} was refused with status {status}{words}",
                 operation=operation.name,
                 status=status,
-                code=refusal.code,
+                code=code,
             )
         if operation.repeat == "reading":
             return Transient(

@@ -99,7 +99,7 @@ def explain(body: bytes) -> Refusal:
     for place in places:
         for name in ("code", "error_code", "errorCode"):
             if place.get(name):
-                return Refusal(str(place[name])[:100], text)
+                return Refusal(str(place[name]), text)
     found = _CODE.search(text)
     return Refusal(found[0] if found else "", text)
 

@@ -111,7 +111,7 @@ def explain(body: bytes) -> Refusal:
     slug = "" if kind == "about:blank" else kind.rstrip("/").rpartition("/")[2]
     code = slug or str(value.get("errorCode") or value.get("error") or "")
     text = str(value.get("detail") or value.get("message") or value.get("error_description") or "")
-    return Refusal(code[:100], text)
+    return Refusal(code, text)
 
 
 class SfccClient:

@@ -16,12 +16,14 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+import shared.answers
 import shared.http
 from shared.errors import BridgeError, Refused, Transient, UnknownOutcome
 from shared.http import ANSWER_BYTES, open_session, told
 from shared.mirakl import operations as op
 from shared.mirakl.client import MiraklClient
 from shared.operations import Call, Gate, OpenGate, Operation, Purpose
+from shared.telemetry import Metrics
 from tests.clients.mirakl_calls import calls
 from tests.clients.wire import Arrival, Reply, serving
 
@@ -162,6 +164,17 @@ async def test_the_codes_of_a_refusal_are_found_wherever_mirakl_puts_them() -> N
         assert caught.value.code == "ORDER_INVALID_STATE"
 
 
+async def test_a_code_that_is_none_is_not_taken_for_one() -> None:
+    async with (
+        serving(lambda _: Reply(400, b'{"code": "Ada Byron, ada@example.com"}')) as wire,
+        open_session() as session,
+    ):
+        with pytest.raises(Refused) as caught:
+            await client(session, wire.url).read_account()
+    assert caught.value.code == ""
+    assert "Ada" not in str(caught.value)
+
+
 # What never leaves with it --------------------------------------------------------------------------
 
 
@@ -214,6 +227,36 @@ async def test_a_call_is_one_client_span_with_its_outcome(spans: InMemorySpanExp
     assert span.attributes["bridge.account"] == "worten/4711"
     assert not span.status.is_ok
     assert not span.events
+
+
+class Counted:
+    """A metric that keeps what it was given."""
+
+    def __init__(self) -> None:
+        self.kept: list[tuple[float, dict[str, str | int]]] = []
+
+    def add(self, amount: float, attributes: dict[str, str | int]) -> None:
+        self.kept.append((amount, attributes))
+
+    record = add
+
+
+async def test_every_call_is_measured_and_every_failure_and_surprise_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds, errors, surprises = Counted(), Counted(), Counted()
+    monkeypatch.setattr(Metrics, "remote_seconds", seconds)
+    monkeypatch.setattr(Metrics, "remote_errors", errors)
+    monkeypatch.setattr(Metrics, "remote_surprises", surprises)
+    monkeypatch.setattr(shared.answers, "is_sampled", lambda operation: True)
+    replies = iter([Reply(429), Reply(body=b'{"carriers": [{"code": "X", "label": "X", "wings": 2}]}')])
+    async with serving(lambda _: next(replies)) as wire, open_session() as session:
+        mirakl = client(session, wire.url)
+        with pytest.raises(Transient):
+            await mirakl.list_carriers()
+        assert (await mirakl.list_carriers())[0].code == "X"
+    names: dict[str, str | int] = {"system": "mirakl", "operation": "SH21"}
+    assert [attributes for _, attributes in seconds.kept] == [{**names, "status": 429}, {**names, "status": 200}]
+    assert [attributes for _, attributes in errors.kept] == [{**names, "status": 429, "kind": "Transient"}]
+    assert surprises.kept == [(1, {**names, "kind": "field"})]
 
 
 def test_a_vendors_words_keep_figures_and_codes_and_lose_values() -> None:

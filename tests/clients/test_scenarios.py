@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from sandbox.mirakl.operations import BY_CODE
 from shared.errors import BridgeError, Refused, Transient, UnknownOutcome
 from shared.mirakl.client import MiraklClient
 from shared.mirakl.offers import OfferUpsert, PriceLine, StockLine
@@ -255,6 +256,14 @@ async def test_a_call_too_early_is_put_off_for_as_long_as_the_marketplace_says()
         assert caught.value.retry_seconds is not None and 0 < caught.value.retry_seconds <= 60
         await world.sandbox.wait(caught.value.retry_seconds)
         await world.client.import_stock([StockLine(offer_sku="A", quantity=2)])
+
+
+def test_client_and_sandbox_read_the_same_frequencies_in_the_contract() -> None:
+    ours = {
+        name: (tuple((rate.calls, rate.seconds) for rate in operation.rates), operation.per_object)
+        for name, operation in MIRAKL.items()
+    }
+    assert ours == {name: (BY_CODE[name].windows, BY_CODE[name].scope == "path") for name in MIRAKL}
 
 
 # Pages and what they may hold -----------------------------------------------------------------------

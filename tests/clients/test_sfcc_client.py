@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from urllib.parse import parse_qs
 
 import pytest
 
@@ -13,7 +14,7 @@ from shared.http import as_json, open_session
 from shared.operations import OpenGate
 from shared.sfcc.client import Credentials, SfccClient
 from shared.sfcc.operations import OPERATIONS
-from tests.clients.sfcc_calls import START, calls, client, instance
+from tests.clients.sfcc_calls import ORDER, START, calls, client, instance
 from tests.clients.wire import CUT, Arrival, Reply, serving
 
 ADMIN_TOKENS = "/dwsso/oauth2/access_token"
@@ -143,6 +144,22 @@ async def test_a_revoked_token_is_replaced_at_the_next_call_and_a_fresh_one_that
         assert refused.value.status == 401
         taken.add("token-3")
         assert (await sfcc.read_order("1")).order_no == "1"
+
+
+async def test_an_address_for_one_order_travels_in_a_token_of_its_own() -> None:
+    def answer(arrival: Arrival) -> Reply:
+        return granted(f"token-{len(wire.arrivals)}") if is_for_a_token(arrival) else Reply(201, b"")
+
+    async with serving(answer) as wire, open_session() as session:
+        sfcc = client(session, wire.url)
+        await sfcc.create_order(ORDER)
+        await sfcc.create_order(ORDER, email="alias+1@notification.mirakl.net")
+        await sfcc.create_order(ORDER)
+    asked = [parse_qs(arrival.body.decode()) for arrival in wire.arrivals if is_for_a_token(arrival)]
+    assert [form.get("email_id") for form in asked] == [None, ["alias+1@notification.mirakl.net"]]
+    assert {form["login_id"][0] for form in asked} == {"guest"}
+    used = [arrival.headers["authorization"] for arrival in wire.arrivals if not is_for_a_token(arrival)]
+    assert used == ["Bearer token-1", "Bearer token-3", "Bearer token-1"]
 
 
 async def test_one_login_twice_in_a_second_is_no_refusal() -> None:
