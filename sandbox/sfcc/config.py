@@ -166,8 +166,28 @@ def _attributes() -> dict[str, dict[str, str]]:
         "miraklOperatorStatus": "string",
         "marketplaceEmail": "string",
         "shipmentsInfo": "string",
+        "marketplaceShop": "string",
+        "marketplaceMarketingOptOut": "boolean",
+        "miraklCommercialId": "string",
+        "miraklCurrency": "string",
+        "miraklGross": "number",
+        "miraklCommission": "number",
+        "miraklOperatorTax": "number",
+        "miraklFees": "number",
+        "miraklRefunded": "number",
+        "miraklNet": "number",
+        "miraklNetAsOf": "string",
     }
-    line = {"miraklOrderLineId": "string", "miraklCommissionAmount": "number", "miraklCommissionRate": "number"}
+    line = {
+        "miraklOrderLineId": "string",
+        "miraklCommissionAmount": "number",
+        "miraklCommissionRate": "number",
+        "miraklShopSku": "string",
+        "miraklGross": "number",
+        "miraklCommission": "number",
+        "miraklCommissionTax": "number",
+        "miraklNet": "number",
+    }
     shipment = {"carrier": "string", "trackingUrl": "string"}
     return {
         "Basket": dict(order),

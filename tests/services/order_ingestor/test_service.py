@@ -1,0 +1,44 @@
+"""From the marketplace's page to the SFCC order and back, on real Kafka and PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from tests.services.order_ingestor.kit import Ground, ground, until
+
+
+@pytest.fixture
+async def here(kafka_bootstrap: str, database_url: str, tmp_path: Path) -> AsyncIterator[Ground]:
+    async with ground(kafka_bootstrap, database_url, tmp_path) as made:
+        yield made
+
+
+async def test_an_order_to_be_shipped_stands_in_sfcc_once_with_equal_total_and_its_number_at_the_marketplace(
+    here: Ground,
+) -> None:
+    await here.map_all()
+    ids = await here.sell(5) + await here.sell(2, shop=3001)
+
+    async with here.service():
+        await until(lambda: linked(here, 7))
+
+    for order_id in ids:
+        net = order_id.startswith("BETA")
+        made = here.mirakl.markets["beta" if net else "alpha"].find_order(order_id)
+        stands = here.sfcc_order_of(order_id, "NetSite" if net else "MainSite")
+        taxes = sum((t.amount for line in made.lines for t in (*line.taxes, *line.shipping_taxes)), Decimal(0))
+        paid = sum((line.price + line.shipping_price for line in made.lines), taxes if net else Decimal(0))
+        assert Decimal(str(stands["orderTotal"])) == paid
+        assert made.reference_for_seller == stands["orderNo"] == f"{here.market}{'-net' if net else ''}-{order_id}"
+        assert stands["channelType"] == "marketplace"
+        assert stands["c_marketplaceMarketingOptOut"] is True
+        assert stands["c_marketplaceEmail"] == made.notification_email
+    assert await here.cases(still_open=False) == []
+
+
+async def linked(here: Ground, count: int) -> bool:
+    return await here.database.fetchval("SELECT count(*) FROM orders WHERE linked_at IS NOT NULL") == count
