@@ -85,7 +85,7 @@ def service(*loops: str, drain_seconds: float = 5.0) -> Iterator[subprocess.Pope
 def test_a_signal_lets_every_loop_end_its_work(number: signal.Signals) -> None:
     with service("until_told", "drains") as child:
         child.send_signal(number)
-        out, _ = child.communicate(timeout=10)
+        out, _ = child.communicate(timeout=40)
         assert (child.returncode, out.splitlines()[-1]) == (0, "drained")
 
 
@@ -93,44 +93,46 @@ def test_a_loop_that_does_not_drain_is_cancelled_when_the_budget_is_spent() -> N
     with service("until_told", "never_ends", drain_seconds=0.3) as child:
         told = time.monotonic()
         child.terminate()
-        out, _ = child.communicate(timeout=10)
+        out, _ = child.communicate(timeout=40)
         assert out.splitlines()[-1] == "cancelled"
-        assert 0.3 <= time.monotonic() - told < 8
+        assert 0.3 <= time.monotonic() - told < 30
 
 
 def test_a_loop_that_cannot_even_be_cancelled_does_not_keep_the_process() -> None:
     with service("until_told", "cannot_be_cancelled", drain_seconds=0.2) as child:
         child.terminate()
-        out, _ = child.communicate(timeout=12)
+        out, _ = child.communicate(timeout=40)
         assert child.returncode == 1
         assert "cancelled in vain" in out
 
 
 def test_a_second_signal_leaves_at_once() -> None:
-    with service("until_told", "never_ends", drain_seconds=60) as child:
+    with service("until_told", "never_ends", drain_seconds=100) as child:
         child.terminate()
-        time.sleep(0.3)  # The first must have been handled; two at once are one to the kernel.
+        assert child.stdout is not None
+        while "stopping" not in child.stdout.readline():
+            pass  # The first must have been handled; two at once are one to the kernel.
         child.terminate()
-        assert child.wait(timeout=5) == 1
+        assert child.wait(timeout=40) == 1
 
 
 def test_a_loop_that_fails_ends_the_process_because_half_a_service_helps_nobody() -> None:
     with service("until_told", "drains", "fails") as child:
-        out, _ = child.communicate(timeout=10)
+        out, _ = child.communicate(timeout=40)
         assert child.returncode == 1
         assert "drained" in out, "the others end in an orderly way"
 
 
 def test_a_fatal_error_has_an_exit_status_of_its_own_and_prints_its_remedy() -> None:
     with service("is_fatal") as child:
-        _, err = child.communicate(timeout=10)
+        _, err = child.communicate(timeout=40)
         assert child.returncode == EXIT_FATAL == 78
         assert "fatal: the offsets belong to another cluster: bridge offsets set" in err
 
 
 def test_a_loop_that_ends_although_nobody_asked_is_a_failure() -> None:
     with service("until_told", "ends_early") as child:
-        child.communicate(timeout=10)
+        child.communicate(timeout=40)
         assert child.returncode == 1
 
 
