@@ -31,9 +31,10 @@ check: $(READY) ## format, lint, types, layers, schema drift, the fast tests
 	@$(PY) -m shared.schemas --check
 	@$(PY) -m pytest tests/unit tests/contract -q
 
-schemas: $(READY) ## write schemas/ and docs/handbook.md from the code
+schemas: $(READY) ## write schemas/, docs/handbook.md and docs/settings.md from the code
 	@$(PY) -m shared.schemas
 	@$(PY) -m shared.handbook
+	@$(PY) -m shared.settings_reference
 
 bench: $(READY) ## measure, e.g. make bench ARGS="path --json"
 	@$(PY) -m bench $(ARGS)

@@ -47,7 +47,7 @@ _UNBOUNDED: Final = 1_000_000_000
 
 _HEAD: Final = """# Settings
 
-<!-- Written by `python -m shared.settings_reference` from shared/configuration.py: edit there. -->
+<!-- Written by `make schemas` from shared/configuration.py: edit there. -->
 
 All settings stand in one TOML file; `BRIDGE_CONFIG` names it, `bridge.toml` in the working directory unless it
 does. `bridge init` writes one with comments, `bridge check` names every mistake in it at once.
@@ -187,7 +187,7 @@ def main() -> None:
     """See the module."""
     if "--check" in sys.argv:
         if not REFERENCE.exists() or REFERENCE.read_text("utf-8") != reference():
-            sys.exit("docs/settings.md is not what the code says: run `python -m shared.settings_reference`")
+            sys.exit("docs/settings.md is not what the code says: run `make schemas`")
         return
     REFERENCE.write_text(reference(), "utf-8")
 

@@ -324,9 +324,7 @@ def test_a_missing_file_is_said_with_its_remedy() -> None:
 
 
 def test_the_reference_says_what_the_code_does() -> None:
-    assert settings_reference.REFERENCE.read_text("utf-8") == settings_reference.reference(), (
-        "run `python -m shared.settings_reference`"
-    )
+    assert settings_reference.REFERENCE.read_text("utf-8") == settings_reference.reference(), "run `make schemas`"
 
 
 def test_every_key_has_a_meaning_and_an_example_that_is_valid() -> None:
