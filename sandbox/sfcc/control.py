@@ -1,43 +1,31 @@
 """The control API: what a person or a test does to the sandbox that no vendor's API can do.
 
-Every operation is one row of `CONTROLS`: method, path, what it reads, what it does. The OpenAPI document under
-/control/openapi.json is made from those rows. Nothing here needs credentials: a sandbox listens on loopback.
+Clock, faults and record come in the form that every sandbox has (`sandbox.common.control`); the endpoints here make
+trade, set stock and disturb. Nothing needs credentials: a sandbox listens on loopback.
 """
 
 from __future__ import annotations
 
-import functools
-import re
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, Literal
 
 import msgspec
 from aiohttp import web
 
-from sandbox.common.clock import iso, parse_instant
-from sandbox.common.faults import FaultRule
-from sandbox.common.server import Answer, clock_shown, to_json
+from sandbox.common import control
+from sandbox.common.clock import iso
+from sandbox.common.control import ControlApi, ControlCall, Endpoint, common_endpoints
+from sandbox.common.server import clock_shown
 from sandbox.sfcc import trade
 from sandbox.sfcc.config import ProductConfig
 from sandbox.sfcc.gateway import RateWindow
 from sandbox.sfcc.instance import Instance
-from sandbox.sfcc.order_book import StoredOrder, decode
-from sandbox.sfcc.refusals import Refusal, body_of
+from sandbox.sfcc.order_book import StoredOrder
+from sandbox.sfcc.refusals import Refusal
 
-__all__ = ["CONTROLS", "add_routes", "openapi"]
-
-Query = Mapping[str, str]
-
-
-class ClockChange(msgspec.Struct, forbid_unknown_fields=True):
-    """Moves the clock forward, or lets it pass faster; what is left out stays."""
-
-    advance_seconds: float = 0.0
-    move_to: str = ""
-    speed: float | None = None
+__all__ = ["add_routes", "endpoints"]
 
 
 class SoldItem(msgspec.Struct, forbid_unknown_fields=True):
@@ -153,19 +141,6 @@ class Revocation(msgspec.Struct, forbid_unknown_fields=True):
     kind: Literal["", "am", "tsob"] = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Control:
-    """One operation of the control API; `reads` is the type of its body."""
-
-    id: str
-    method: str
-    path: str
-    summary: str
-    handler: Callable[[Instance, Any, Query], Answer]
-    reads: type[msgspec.Struct] | None = None
-    query: tuple[str, ...] = ()
-
-
 def _site(instance: Instance, site_id: str) -> str:
     """The site named, or the first one. 404 for an unknown one."""
     chosen = site_id or next(iter(instance.sites))
@@ -183,29 +158,26 @@ def _order(instance: Instance, site_id: str, number: str) -> StoredOrder:
     raise Refusal(404, "order-not-found", f"No order with number '{number}' was found.")
 
 
-def show_clock(instance: Instance, _: None, query: Query) -> Answer:
-    return Answer(payload=clock_shown(instance.clock))
+def _page(call: ControlCall, rows: list[Any]) -> list[Any]:
+    offset = max(0, call.query.get("offset", 0))
+    return rows[offset : offset + max(0, call.query.get("limit", 100))]
 
 
-def change_clock(instance: Instance, change: ClockChange, query: Query) -> Answer:
-    if change.speed is not None:
-        instance.clock.set_speed(change.speed)
-    if change.move_to:
-        instance.clock.move_to(parse_instant(change.move_to))
-    instance.clock.advance(change.advance_seconds)
-    return show_clock(instance, None, query)
+# Trade
 
 
-def sell(instance: Instance, sale: Sale, query: Query) -> Answer:
+def sell(instance: Instance, call: ControlCall) -> Any:
+    sale: Sale = call.body
     site = _site(instance, sale.site_id)
     if not 1 <= sale.count <= 100_000:
-        raise Refusal(400, "bad-request", f"count {sale.count} is outside 1 to 100000")
+        raise ValueError(f"count {sale.count} is outside 1 to 100000")
     items = [(item.product_id, item.quantity) for item in sale.items]
     sold = [instance.storefront.sell(site, items or None).number for _ in range(sale.count)]
-    return Answer(201, {"siteId": site, "orderNos": sold})
+    return {"siteId": site, "orderNos": sold}
 
 
-def ship(instance: Instance, dispatch: Dispatch, query: Query) -> Answer:
+def ship(instance: Instance, call: ControlCall) -> Any:
+    dispatch: Dispatch = call.body
     order = _order(instance, dispatch.site_id, dispatch.order_no)
     instance.warehouse.ship(
         order,
@@ -218,112 +190,119 @@ def ship(instance: Instance, dispatch: Dispatch, query: Query) -> Answer:
         external_reference=dispatch.external_reference,
         sets_order_status=dispatch.sets_order_status,
     )
-    return Answer(payload=trade.shown(instance, order))
+    return trade.shown(order)
 
 
-def cancel(instance: Instance, asked: Cancellation, query: Query) -> Answer:
+def cancel(instance: Instance, call: ControlCall) -> Any:
+    asked: Cancellation = call.body
     order = _order(instance, asked.site_id, asked.order_no)
     trade.cancel(instance, order, asked.code, asked.description)
-    return Answer(payload=trade.shown(instance, order))
+    return trade.shown(order)
 
 
-def list_orders(instance: Instance, _: None, query: Query) -> Answer:
-    limit, offset = _number(query, "limit", 100), _number(query, "offset", 0)
-    numbers = query.get("orderNo", "")
-    site_id = query.get("siteId", "")
-    if numbers:
-        return Answer(payload={"orders": [trade.shown(instance, _order(instance, site_id, numbers))]})
-    found = [
-        order
-        for site in ([_site(instance, site_id)] if site_id else list(instance.sites))
-        for order in instance.sites[site].orders
-    ]
-    page = found[offset : offset + limit]
-    return Answer(payload={"total": len(found), "orders": [trade.shown(instance, order) for order in page]})
+def list_orders(instance: Instance, call: ControlCall) -> Any:
+    site_id = call.query.get("site_id", "")
+    if "order_no" in call.query:
+        return {"total": 1, "orders": [trade.shown(_order(instance, site_id, call.query["order_no"]))]}
+    sites = [_site(instance, site_id)] if site_id else list(instance.sites)
+    found = [order for site in sites for order in instance.sites[site].orders]
+    return {"total": len(found), "orders": [trade.shown(order) for order in _page(call, found)]}
 
 
-def summary(instance: Instance, _: None, query: Query) -> Answer:
+def open_storefront(instance: Instance, call: ControlCall) -> Any:
+    shop: Shop = call.body
+    instance.storefront.keep_selling(_site(instance, shop.site_id), shop.seconds_between_orders)
+    return {"seconds_between_orders": instance.storefront.seconds_between_orders}
+
+
+def open_warehouse(instance: Instance, call: ControlCall) -> Any:
+    depot: Depot = call.body
+    if depot.carriers:
+        instance.warehouse.carriers = tuple(depot.carriers)
+    instance.warehouse.keep_shipping(depot.seconds_to_ship)
+    return {"seconds_to_ship": depot.seconds_to_ship, "carriers": list(instance.warehouse.carriers)}
+
+
+# What is there
+
+
+def summary(instance: Instance, call: ControlCall) -> Any:
     """What a demonstration counts from: orders by status and channel, their totals, doubles, shipments, stock."""
     sites: dict[str, Any] = {}
     for site_id, site in instance.sites.items():
         orders = list(site.orders)
-        totals = [
-            {"currency": currency, "channelType": channel, "orderTotal": amount}
-            for (currency, channel), amount in sorted(site.totals.items())
-        ]
+        doubles = {key: count for key, count in site.doubles.items() if count > 1}
         sites[site_id] = {
             "orders": len(orders),
-            "totals": totals,
+            "totals": [
+                {"currency": currency, "channelType": channel, "orderTotal": amount}
+                for (currency, channel), amount in sorted(site.totals.items())
+            ],
             "byStatus": dict(Counter(order.status for order in orders)),
             "byShippingStatus": dict(Counter(order.shipping_status for order in orders)),
             "byExportStatus": dict(Counter(order.export_status for order in orders)),
-            "doubles": sum(count - 1 for count in site.doubles.values() if count > 1),
+            "doubles": sum(count - 1 for count in doubles.values()),
             "doubleIds": [
                 {"attribute": attribute, "value": value, "orders": count}
-                for (attribute, value), count in site.doubles.items()
-                if count > 1
-            ][:100],
+                for (attribute, value), count in list(doubles.items())[:100]
+            ],
             "refusedNumbers": site.refused_numbers,
         }
-    reservations = instance.reservations.all()
-    return Answer(
-        payload={
-            "clock": clock_shown(instance.clock),
-            "sites": sites,
-            "orders": sum(site["orders"] for site in sites.values()),
-            "doubles": sum(site["doubles"] for site in sites.values()),
-            "reservations": dict(Counter(one.state for one in reservations)),
-            "products": len(instance.catalogue),
-            "calls": dict(instance.recorder.calls_by_operation),
-            "violations": dict(instance.recorder.violations_by_rule),
+    return {
+        "clock": clock_shown(instance.clock),
+        "sites": sites,
+        "orders": sum(site["orders"] for site in sites.values()),
+        "doubles": sum(site["doubles"] for site in sites.values()),
+        "reservations": dict(Counter(one.state for one in instance.reservations.all())),
+        "products": len(instance.catalogue),
+        "calls": dict(instance.recorder.calls_by_operation),
+        "violations": dict(instance.recorder.violations_by_rule),
+    }
+
+
+def show_stock(instance: Instance, call: ControlCall) -> Any:
+    wanted = call.query.get("product_id")
+    products = instance.catalogue.sellable() if wanted is None else [wanted]
+    return {"stock": [_stock(instance, product) for product in _page(call, products)]}
+
+
+def _stock(instance: Instance, product: str) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "productId": product,
+        "ats": {site: instance.ats(site, product) for site in instance.sites},
+    }
+    if instance.config.inventory == "oci":
+        row["locations"] = {
+            place: instance.stock.shown("LOCATION", place, product)
+            for place in instance.stock.locations
+            if instance.stock.peek(place, product) is not None
         }
-    )
-
-
-def show_stock(instance: Instance, _: None, query: Query) -> Answer:
-    wanted = query.get("productId", "")
-    products = [wanted] if wanted else instance.catalogue.sellable()
-    limit = _number(query, "limit", 1000)
-    rows = []
-    for product in products[:limit]:
-        row: dict[str, Any] = {
-            "productId": product,
-            "ats": {site: instance.ats(site, product) for site in instance.sites},
+    else:
+        row["lists"] = {
+            one.id: {
+                "allocation": record.allocation,
+                "turnover": record.turnover,
+                "onOrder": record.on_order,
+                "stockLevel": record.stock_level,
+                "ats": record.ats,
+            }
+            for one in instance.lists.values()
+            if (record := one.find(product)) is not None
         }
-        if instance.config.inventory == "oci":
-            row["locations"] = {
-                place: instance.stock.shown("LOCATION", place, product)
-                for place in instance.stock.locations
-                if instance.stock.peek(place, product) is not None
-            }
-        else:
-            row["lists"] = {
-                one.id: {
-                    "allocation": record.allocation,
-                    "turnover": record.turnover,
-                    "onOrder": record.on_order,
-                    "stockLevel": record.stock_level,
-                    "ats": record.ats,
-                }
-                for one in instance.lists.values()
-                if (record := one.find(product)) is not None
-            }
-        rows.append(row)
-    return Answer(payload={"stock": rows})
+    return row
 
 
-def set_stock(instance: Instance, change: StockChange, query: Query) -> Answer:
+def set_stock(instance: Instance, call: ControlCall) -> Any:
+    change: StockChange = call.body
     if change.on_hand < 0:
-        raise Refusal(400, "bad-request", f"on_hand {change.on_hand} is negative")
+        raise ValueError(f"on_hand {change.on_hand} is negative")
     instance.set_stock(change.product_id, change.on_hand, change.place)
     if change.safety is not None and instance.config.inventory == "oci":
         instance.stock.put(change.place or instance.stock.locations[0], change.product_id, safety=change.safety)
-    return show_stock(instance, None, {"productId": change.product_id})
+    return _stock(instance, change.product_id)
 
 
-def list_products(instance: Instance, _: None, query: Query) -> Answer:
-    limit, offset = _number(query, "limit", 100), _number(query, "offset", 0)
-    products = list(instance.catalogue)[offset : offset + limit]
+def list_products(instance: Instance, call: ControlCall) -> Any:
     rows = [
         {
             "id": product["id"],
@@ -337,264 +316,126 @@ def list_products(instance: Instance, _: None, query: Query) -> Answer:
                 if product["id"] in book.amounts
             },
         }
-        for product in products
+        for product in _page(call, list(instance.catalogue))
     ]
-    return Answer(payload={"total": len(instance.catalogue), "products": rows})
+    return {"total": len(instance.catalogue), "products": rows}
 
 
-def put_product(instance: Instance, product: ProductConfig, query: Query) -> Answer:
-    new = instance.catalogue.put(product)
+def put_product(instance: Instance, call: ControlCall) -> Any:
+    product: ProductConfig = call.body
+    instance.catalogue.put(product)
     if product.stock is not None:
         instance.set_stock(product.id, product.stock)
-    return Answer(201 if new else 200, instance.catalogue.find(product.id))
+    return instance.catalogue.find(product.id)
 
 
-def remove_product(instance: Instance, _: None, query: Query) -> Answer:
-    instance.catalogue.remove(query.get("productId", ""))
-    return Answer(204)
+def remove_product(instance: Instance, call: ControlCall) -> Any:
+    instance.catalogue.remove(call.path["id"])
+    return {}
 
 
-def set_price(instance: Instance, change: PriceChange, query: Query) -> Answer:
+def set_price(instance: Instance, call: ControlCall) -> Any:
+    change: PriceChange = call.body
     instance.catalogue.find(change.product_id)
     instance.catalogue.set_price(change.price_book, change.product_id, change.amount)
-    return Answer(204)
+    return {}
 
 
-def open_storefront(instance: Instance, shop: Shop, query: Query) -> Answer:
-    instance.storefront.keep_selling(_site(instance, shop.site_id), shop.seconds_between_orders)
-    return Answer(payload={"seconds_between_orders": instance.storefront.seconds_between_orders})
+def list_reservations(instance: Instance, call: ControlCall) -> Any:
+    state = call.query.get("state")
+    found = [one for one in instance.reservations.all() if state is None or one.state == state]
+    return {"total": len(found), "reservations": [one.shown() for one in _page(call, found)]}
 
 
-def open_warehouse(instance: Instance, depot: Depot, query: Query) -> Answer:
-    if depot.carriers:
-        instance.warehouse.carriers = tuple(depot.carriers)
-    instance.warehouse.keep_shipping(depot.seconds_to_ship)
-    return Answer(
-        payload={
-            "seconds_to_ship": instance.warehouse.seconds_to_ship,
-            "carriers": list(instance.warehouse.carriers),
-        }
-    )
-
-
-def list_faults(instance: Instance, _: None, query: Query) -> Answer:
-    return Answer(payload={"faults": [msgspec.to_builtins(rule) for rule in instance.faults.rules()]})
-
-
-def add_fault(instance: Instance, rule: FaultRule, query: Query) -> Answer:
-    if rule.kind in ("status", "status_after_effect") and rule.body is None:
-        problem = Refusal(rule.status, "injected-fault", "This answer was asked for through the control API.")
-        rule.body = to_json(body_of("scapi", problem)).decode()
-        rule.headers = {"Content-Type": "application/problem+json", **rule.headers}
-    return Answer(201, msgspec.to_builtins(instance.faults.add(rule)))
-
-
-def remove_faults(instance: Instance, _: None, query: Query) -> Answer:
-    if "id" not in query:
-        return Answer(payload={"removed": instance.faults.clear()})
-    if not instance.faults.remove(query["id"]):
-        raise Refusal(404, "not-found", f"No fault {query['id']}.")
-    return Answer(payload={"removed": 1})
-
-
-def begin_outage(instance: Instance, start: OutageStart, query: Query) -> Answer:
-    if start.seconds < 0 or not (start.status == 0 or 400 <= start.status <= 599):
-        raise Refusal(400, "bad-request", "seconds cannot be negative; status is 0 or 400 to 599")
-    outage = instance.begin_outage(start.seconds, start.status, start.families)
-    return Answer(payload={"until": iso(outage.until), "status": outage.status, "families": sorted(outage.families)})
-
-
-def set_load(instance: Instance, load: Load, query: Query) -> Answer:
-    if not -1 <= load.percent <= 100:
-        raise Refusal(400, "bad-request", f"percent {load.percent} is outside -1 to 100")
-    instance.load = load.percent
-    return Answer(payload={"percent": instance.load})
-
-
-def set_rates(instance: Instance, rates: Rates, query: Query) -> Answer:
-    for family, limit in (("slas", rates.slas), ("oci", rates.oci)):
-        if limit is not None:
-            instance.rates[family] = RateWindow(limit, instance.clock)
-    return Answer(payload={family: window.limit for family, window in instance.rates.items()})
-
-
-def rotate(instance: Instance, rotation: Rotation, query: Query) -> Answer:
-    instance.tokens.rotate(rotation.kind, rotation.client_id, rotation.secret)
-    return Answer(204)
-
-
-def revoke(instance: Instance, revocation: Revocation, query: Query) -> Answer:
-    ended = instance.tokens.revoke(client_id=revocation.client_id, kind=revocation.kind)
-    return Answer(payload={"ended": ended})
-
-
-def list_reservations(instance: Instance, _: None, query: Query) -> Answer:
-    state = query.get("state", "")
-    found = [one for one in instance.reservations.all() if not state or one.state == state]
-    limit, offset = _number(query, "limit", 100), _number(query, "offset", 0)
-    return Answer(
-        payload={"total": len(found), "reservations": [one.shown() for one in found[offset : offset + limit]]}
-    )
-
-
-def received(instance: Instance, _: None, query: Query) -> Answer:
-    calls = instance.recorder.calls(
-        query.get("operation") or None, _number(query, "after", 0), _number(query, "limit", 1000)
-    )
-    return Answer(payload={"received": [one.shown() for one in calls]})
-
-
-def violations(instance: Instance, _: None, query: Query) -> Answer:
-    found = instance.recorder.violations(
-        query.get("operation") or None, _number(query, "after", 0), _number(query, "limit", 1000)
-    )
-    return Answer(payload={"violations": [one.shown() for one in found]})
-
-
-def forget(instance: Instance, _: None, query: Query) -> Answer:
-    instance.recorder.clear()
-    return Answer(204)
-
-
-def show_config(instance: Instance, _: None, query: Query) -> Answer:
+def show_config(instance: Instance, call: ControlCall) -> Any:
     """The configuration without its secrets."""
     config = msgspec.to_builtins(instance.config)
     for client in (*config["account_manager_clients"], *config["slas_clients"]):
         client |= {"secret": "***"}
     config["webdav_users"] = dict.fromkeys(config["webdav_users"], "***")
-    return Answer(payload={"seed": instance.seed, "config": config})
+    return {"seed": instance.seed, "config": config}
 
 
-def _number(query: Query, name: str, default: int) -> int:
-    text = query.get(name, str(default))
-    if not re.fullmatch(r"[0-9]{1,9}", text):
-        raise Refusal(400, "bad-request", f"{name}={text} is not a whole number")
-    return int(text)
+# Disturbance
 
 
-_PAGE = ("limit", "offset")
-_SINCE = ("operation", "after", "limit")
-CONTROLS = (
-    Control("showClock", "GET", "/control/clock", "The sandbox's time", show_clock),
-    Control("changeClock", "POST", "/control/clock", "Move or speed up the time", change_clock, ClockChange),
-    Control("summary", "GET", "/control/summary", "Orders, totals, doubles, shipments, calls", summary),
-    Control("listOrders", "GET", "/control/orders", "Orders, oldest first", list_orders,
-            query=("siteId", "orderNo", *_PAGE)),
-    Control("sell", "POST", "/control/orders/sell", "A shopper buys; stock falls", sell, Sale),
-    Control("ship", "POST", "/control/orders/ship", "The warehouse ships", ship, Dispatch),
-    Control("cancel", "POST", "/control/orders/cancel", "A clerk cancels; stock comes back", cancel, Cancellation),
-    Control("openStorefront", "POST", "/control/storefront", "Keep selling", open_storefront, Shop),
-    Control("openWarehouse", "POST", "/control/warehouse", "Keep shipping", open_warehouse, Depot),
-    Control("showStock", "GET", "/control/stock", "Stock and what is available to sell", show_stock,
-            query=("productId", "limit")),
-    Control("setStock", "PUT", "/control/stock", "Count a product anew", set_stock, StockChange),
-    Control("listReservations", "GET", "/control/reservations", "Reservation documents", list_reservations,
-            query=("state", *_PAGE)),
-    Control("listProducts", "GET", "/control/products", "Products with their prices", list_products, query=_PAGE),
-    Control("putProduct", "PUT", "/control/products", "Add or restate a product", put_product, ProductConfig),
-    Control("removeProduct", "DELETE", "/control/products", "Take a product away", remove_product,
-            query=("productId",)),
-    Control("setPrice", "PUT", "/control/prices", "Set or take away a price", set_price, PriceChange),
-    Control("listFaults", "GET", "/control/faults", "Fault rules in force", list_faults),
-    Control("addFault", "POST", "/control/faults", "Inject a fault", add_fault, FaultRule),
-    Control("removeFaults", "DELETE", "/control/faults", "Remove one fault rule, or all", remove_faults,
-            query=("id",)),
-    Control("beginOutage", "POST", "/control/outage", "Be down for some seconds; 0 ends it", begin_outage, OutageStart),
-    Control("setLoad", "PUT", "/control/load", "Set the load of the realm", set_load, Load),
-    Control("setRates", "PUT", "/control/rates", "Set the calls per minute", set_rates, Rates),
-    Control("rotate", "POST", "/control/credentials/rotate", "Give a client a new secret", rotate, Rotation),
-    Control("revoke", "POST", "/control/tokens/revoke", "End tokens before their time", revoke, Revocation),
-    Control("received", "GET", "/control/received", "Every call that arrived", received, query=_SINCE),
-    Control("violations", "GET", "/control/violations", "What was against the contract", violations, query=_SINCE),
-    Control("forget", "DELETE", "/control/received", "Forget calls and violations", forget),
-    Control("showConfig", "GET", "/control/config", "The configuration", show_config),
-)  # fmt: skip
+def begin_outage(instance: Instance, call: ControlCall) -> Any:
+    start: OutageStart = call.body
+    if start.seconds < 0 or not (start.status == 0 or 400 <= start.status <= 599):
+        raise ValueError("seconds cannot be negative; status is 0 or 400 to 599")
+    outage = instance.begin_outage(start.seconds, start.status, start.families)
+    return {"until": iso(outage.until), "status": outage.status, "families": sorted(outage.families)}
 
 
-@functools.cache
-def openapi() -> bytes:
-    """The control API's own OpenAPI 3.1 document."""
-    types = [control.reads for control in CONTROLS if control.reads is not None]
-    _, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
-    paths: dict[str, dict[str, Any]] = {}
-    for control in CONTROLS:
-        described: dict[str, Any] = {
-            "operationId": control.id,
-            "summary": control.summary,
-            "parameters": [
-                {
-                    "name": name,
-                    "in": "query",
-                    "required": False,
-                    "schema": {"type": "integer", "minimum": 0}
-                    if name in ("limit", "offset", "after")
-                    else {"type": "string"},
-                }
-                for name in control.query
-            ],
-            "responses": {
-                "2XX": {"description": "Done"},
-                "4XX": {
-                    "description": "Refused",
-                    "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
-                },
-            },
-        }
-        if control.reads is not None:
-            reference = {"$ref": f"#/components/schemas/{control.reads.__name__}"}
-            described["requestBody"] = {"required": True, "content": {"application/json": {"schema": reference}}}
-        paths.setdefault(control.path, {})[control.method.lower()] = described
-    components["Problem"] = {
-        "type": "object",
-        "required": ["title", "type", "detail"],
-        "properties": {name: {"type": "string"} for name in ("title", "type", "detail")},
-    }
-    return to_json(
-        {
-            "openapi": "3.1.0",
-            "info": {"title": "SFCC sandbox control API", "version": "1"},
-            "paths": paths,
-            "components": {"schemas": components},
-        }
-    )
+def set_load(instance: Instance, call: ControlCall) -> Any:
+    load: Load = call.body
+    if not -1 <= load.percent <= 100:
+        raise ValueError(f"percent {load.percent} is outside -1 to 100")
+    instance.load = load.percent
+    return {"percent": instance.load}
+
+
+def set_rates(instance: Instance, call: ControlCall) -> Any:
+    rates: Rates = call.body
+    for family, limit in (("slas", rates.slas), ("oci", rates.oci)):
+        if limit is not None:
+            instance.rates[family] = RateWindow(limit, instance.clock)
+    return {family: window.limit for family, window in instance.rates.items()}
+
+
+def rotate(instance: Instance, call: ControlCall) -> Any:
+    rotation: Rotation = call.body
+    instance.tokens.rotate(rotation.kind, rotation.client_id, rotation.secret)
+    return {}
+
+
+def revoke(instance: Instance, call: ControlCall) -> Any:
+    revocation: Revocation = call.body
+    return {"ended": instance.tokens.revoke(client_id=revocation.client_id, kind=revocation.kind)}
+
+
+def endpoints(instance: Instance) -> tuple[Endpoint, ...]:
+    """Everything this sandbox can be told, clock, faults and record included."""
+
+    def does(handler: Callable[[Instance, ControlCall], Any]) -> Callable[[ControlCall], Any]:
+        def handle(call: ControlCall) -> Any:
+            try:
+                return handler(instance, call)
+            except Refusal as refusal:
+                raise control.Refusal(refusal.status, refusal.detail) from refusal
+
+        return handle
+
+    page: dict[str, type] = {"limit": int, "offset": int}
+    return (
+        *common_endpoints(instance),
+        Endpoint("GET", "/control/summary", "Orders, totals, doubles, shipments, calls", does(summary)),
+        Endpoint("GET", "/control/orders", "Orders, oldest first", does(list_orders),
+                 query={"site_id": str, "order_no": str, **page}),
+        Endpoint("POST", "/control/orders/sell", "A shopper buys; stock falls", does(sell), Sale, status=201),
+        Endpoint("POST", "/control/orders/ship", "The warehouse ships", does(ship), Dispatch),
+        Endpoint("POST", "/control/orders/cancel", "A clerk cancels; stock comes back", does(cancel), Cancellation),
+        Endpoint("POST", "/control/storefront", "Keep selling", does(open_storefront), Shop),
+        Endpoint("POST", "/control/warehouse", "Keep shipping", does(open_warehouse), Depot),
+        Endpoint("GET", "/control/stock", "Stock and what is available to sell", does(show_stock),
+                 query={"product_id": str, **page}),
+        Endpoint("PUT", "/control/stock", "Count a product anew", does(set_stock), StockChange),
+        Endpoint("GET", "/control/reservations", "Reservation documents", does(list_reservations),
+                 query={"state": str, **page}),
+        Endpoint("GET", "/control/products", "Products with their prices", does(list_products), query=page),
+        Endpoint("PUT", "/control/products", "Add or restate a product", does(put_product), ProductConfig),
+        Endpoint("DELETE", "/control/products/{id}", "Take a product away", does(remove_product)),
+        Endpoint("PUT", "/control/prices", "Set or take away a price", does(set_price), PriceChange),
+        Endpoint("POST", "/control/outage", "Be down for some seconds; 0 ends it", does(begin_outage), OutageStart),
+        Endpoint("PUT", "/control/load", "Set the load of the realm", does(set_load), Load),
+        Endpoint("PUT", "/control/rates", "Set the calls per minute", does(set_rates), Rates),
+        Endpoint("POST", "/control/credentials/rotate", "Give a client a new secret", does(rotate), Rotation),
+        Endpoint("POST", "/control/tokens/revoke", "End tokens before their time", does(revoke), Revocation),
+        Endpoint("GET", "/control/config", "The configuration, without secrets", does(show_config)),
+    )  # fmt: skip
 
 
 def add_routes(app: web.Application, instance: Instance) -> None:
     """Serves the control API beside the vendor's."""
-
-    async def document(_: web.Request) -> web.Response:
-        return web.Response(body=openapi(), content_type="application/json")
-
-    app.router.add_get("/control/openapi.json", document)
-    for control in CONTROLS:
-        app.router.add_route(control.method, control.path, _route(instance, control))
-
-
-def _route(instance: Instance, control: Control) -> Callable[[web.Request], Awaitable[web.Response]]:
-    async def handle(request: web.Request) -> web.Response:
-        instance.clock.settle()
-        try:
-            body = _read(control, await request.read())
-            answer = control.handler(instance, body, request.query)
-        except Refusal as refusal:
-            answer = _problem(refusal)
-        except ValueError as error:
-            answer = _problem(Refusal(400, "bad-request", str(error)))
-        content_type = answer.content_type if answer.body() else None
-        return web.Response(status=answer.status, body=answer.body(), content_type=content_type)
-
-    return handle
-
-
-def _read(control: Control, raw: bytes) -> Any:
-    if control.reads is None:
-        return None
-    try:
-        # Through the plain decoder first: it keeps fractions exact.
-        return msgspec.convert(decode(raw or b"{}"), control.reads, strict=False)
-    except (msgspec.MsgspecError, ArithmeticError) as error:
-        raise Refusal(400, "bad-request", f"{error}; see /control/openapi.json") from None
-
-
-def _problem(refusal: Refusal) -> Answer:
-    return Answer(refusal.status, body_of("scapi", refusal), content_type="application/problem+json")
+    api = ControlApi("SFCC sandbox control API", instance.clock, endpoints(instance))
+    app.router.add_route("*", "/control/{tail:.*}", api.serve)

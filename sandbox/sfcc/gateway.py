@@ -23,7 +23,7 @@ from aiohttp import web
 from sandbox.common.clock import Clock, parse_instant
 from sandbox.common.faults import FaultRule
 from sandbox.common.recorder import Received
-from sandbox.common.server import Answer, respond
+from sandbox.common.server import Answer, respond, to_json
 from sandbox.sfcc.order_book import decode
 from sandbox.sfcc.refusals import Family, Refusal, body_of, content_type_of
 from sandbox.sfcc.shapes import Flag, Instant, Number, Shape, Text, violations_of
@@ -38,6 +38,10 @@ BODY_LIMIT_BYTES = 5 * 1024 * 1024
 ORGANIZATION = re.compile(r"f_ecom_[a-z]{4}_(prd|stg|dev|s[0-9]{2}|[0-9]{3})")
 LISTS = re.compile(r"\s*,\s*")
 HIDDEN_HEADERS = frozenset({"authorization", "cookie", "x-dw-client-id"})
+NOTED = frozenset(
+    {"invalid-order-total", "invalid-tax-total", "invalid_request", "invalid_scope", "unsupported_grant_type"}
+)
+"""Refusals that tell of a caller who got the contract wrong, not of a state it could not know."""
 REWRITING = frozenset({"duplicate_rows", "reorder_rows", "set_value", "remove_value"})
 
 
@@ -138,12 +142,14 @@ async def serve(instance: Instance, operation: Operation, request: web.Request) 
         raw if operation.family not in ("oauth", "slas") else b"",
     )
     headers: dict[str, str] = {"x-correlation-id": _correlation(operation, request)}
-    fault = instance.outage_fault(operation.family) or instance.faults.pick(operation.id, tags)
+    fault = instance.outage_fault(operation.family) or _told(instance.faults.pick(operation.id, tags))
 
     def effect() -> Answer:
         try:
             answer = _carried_out(instance, operation, request, raw, token, call, headers)
         except Refusal as refusal:
+            if refusal.slug in NOTED:
+                instance.recorder.against(call, refusal.slug, operation.id, refusal.detail)
             answer = refused(operation, refusal)
         if fault is not None and fault.kind in REWRITING and answer.raw and "json" in answer.content_type:
             answer.payload, answer.raw = decode(answer.raw), None
@@ -366,15 +372,24 @@ def _body(instance: Instance, operation: Operation, request: web.Request, raw: b
     return body
 
 
+def _told(fault: FaultRule | None) -> FaultRule | None:
+    """A fault that prescribes a status but no body gets the body of a problem."""
+    if fault is None or fault.body is not None or fault.kind not in ("status", "status_after_effect"):
+        return fault
+    problem = Refusal(fault.status, "injected-fault", "This answer was asked for through the control API.")
+    headers = {"Content-Type": "application/problem+json", **fault.headers}
+    return msgspec.structs.replace(fault, body=to_json(body_of("scapi", problem)).decode(), headers=headers)
+
+
 def outage(rule_id: str, status: int) -> FaultRule:
     """The fault that every call meets during an outage: `status` 0 cuts the connection."""
     if status == 0:
         return FaultRule(kind="cut_before_effect", id=rule_id)
+    problem = Refusal(status, "service-unavailable", "The service is temporarily unavailable.")
     return FaultRule(
         kind="status",
         id=rule_id,
         status=status,
-        body='{"title":"Service Unavailable","type":"https://api.commercecloud.salesforce.com/documentation/error/v1/'
-        'errors/service-unavailable","detail":"The service is temporarily unavailable."}',
+        body=to_json(body_of("scapi", problem)).decode(),
         headers={"Content-Type": "application/problem+json"},
     )

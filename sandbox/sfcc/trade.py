@@ -19,7 +19,7 @@ from sandbox.sfcc.refusals import Refusal
 if TYPE_CHECKING:
     from sandbox.sfcc.instance import Instance
 
-__all__ = ["CARRIERS", "Storefront", "Warehouse", "cancel"]
+__all__ = ["CARRIERS", "Storefront", "Warehouse", "cancel", "shown"]
 
 CARRIERS = (
     "DHL Paket", "dhl", "D.H.L. Express", "DPD Classic", "dpd ", "UPS Standard", "U.P.S.", "Hermes Versand",
@@ -245,7 +245,7 @@ def cancel(instance: Instance, order: StoredOrder, code: str, description: str) 
     instance.store(order, document)
 
 
-def shown(instance: Instance, order: StoredOrder) -> dict[str, Any]:
+def shown(order: StoredOrder) -> dict[str, Any]:
     """An order in one line, as the control API lists it."""
     document = OrderBook.document(order)
     return {

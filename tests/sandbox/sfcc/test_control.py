@@ -9,7 +9,7 @@ import aiohttp
 import jsonschema
 import pytest
 
-from sandbox.sfcc.control import CONTROLS
+from sandbox.sfcc.control import endpoints
 from tests.sandbox.sfcc.kit import AVAILABILITY, ORDERS, Sandbox, config, order, serving
 from tests.sandbox.sfcc.test_inventory import DOCUMENT, group, wants
 
@@ -17,7 +17,7 @@ from tests.sandbox.sfcc.test_inventory import DOCUMENT, group, wants
 async def test_the_storefront_sells_and_stock_falls(sfcc: Sandbox) -> None:
     item = {"product_id": "P000001", "quantity": 3}
     sold = await sfcc.control("POST", "/orders/sell", {"items": [item]})
-    assert (await sfcc.control("GET", "/stock", productId="P000001"))["stock"][0]["ats"]["MainSite"] == 47
+    assert (await sfcc.control("GET", "/stock", product_id="P000001"))["stock"][0]["ats"]["MainSite"] == 47
     stored = await sfcc.get(sold["orderNos"][0])
     assert (stored["createdBy"], stored["channelType"]) == ("Customer", "storefront")
     assert stored["productItems"][0]["quantity"] == 3
@@ -35,7 +35,7 @@ async def test_the_warehouse_writes_tracking_and_a_carrier_as_it_calls_it(sfcc: 
     assert (stored["shippingStatus"], shipment["shippingStatus"]) == ("shipped", "shipped")
     assert (shipment["trackingNumber"], shipment["c_carrier"]) == ("JD0001", "D.H.L. Express")
     product = stored["productItems"][0]["productId"]
-    location = (await sfcc.control("GET", "/stock", productId=product))["stock"][0]["locations"]["warehouse_north"]
+    location = (await sfcc.control("GET", "/stock", product_id=product))["stock"][0]["locations"]["warehouse_north"]
     assert (location["onHand"], location["reserved"]) == (49, 0)
     again = await sfcc.send("POST", "/control/orders/ship", json={"order_no": number})
     assert again.status == 404
@@ -67,7 +67,7 @@ async def test_some_products_leave_in_a_parcel_of_their_own(sfcc: Sandbox) -> No
         "P000002": "me-1",
     }
     assert first["shipmentTotal"] + second["shipmentTotal"] == stored["orderTotal"]
-    stock = (await sfcc.control("GET", "/stock", productId="P000001"))["stock"][0]["locations"]["warehouse_north"]
+    stock = (await sfcc.control("GET", "/stock", product_id="P000001"))["stock"][0]["locations"]["warehouse_north"]
     assert stock["onHand"] == 50
     for wrong, status in ((["P000009"], 404), (["P000001"], 400)):
         refused = await sfcc.send("POST", "/control/orders/ship", json=part | {"product_ids": wrong})
@@ -98,7 +98,7 @@ async def test_a_cancelled_order_gives_its_stock_back_and_says_why(sfcc: Sandbox
     await sfcc.control("POST", "/orders/cancel", {"order_no": number, "code": "BUYER", "description": "changed mind"})
     stored = await sfcc.get(number)
     assert (stored["status"], stored["cancelCode"]) == ("cancelled", "BUYER")
-    assert (await sfcc.control("GET", "/stock", productId="P000001"))["stock"][0]["ats"]["MainSite"] == 50
+    assert (await sfcc.control("GET", "/stock", product_id="P000001"))["stock"][0]["ats"]["MainSite"] == 50
     assert (await sfcc.send("POST", "/control/orders/ship", json={"order_no": number})).status == 409
 
 
@@ -130,7 +130,7 @@ async def test_a_cut_after_the_effect_leaves_one_order_behind(sfcc: Sandbox) -> 
     with pytest.raises(aiohttp.ClientError):
         await sfcc.create(order("X"))
     assert (await sfcc.get("X"))["status"] == "new"
-    call = (await sfcc.control("GET", "/received", operation="createOrders"))["received"][0]
+    call = (await sfcc.control("GET", "/received", operation="createOrders"))["calls"][0]
     assert (call["fault"], call["status"]) == ("cut_after_effect", None)
     assert call["effect_at"]
 
@@ -217,7 +217,7 @@ async def test_a_path_nobody_serves_is_noted(sfcc: Sandbox) -> None:
 async def test_the_control_api_describes_itself(sfcc: Sandbox) -> None:
     document = (await sfcc.send("GET", "/control/openapi.json")).json
     listed = {(m.upper(), path) for path, item in document["paths"].items() for m in item}
-    assert listed == {(one.method, one.path) for one in CONTROLS}
+    assert listed == {(one.method, one.path) for one in endpoints(sfcc.instance)}
     schema = {"$ref": "#/components/schemas/Dispatch", "components": document["components"]}
     jsonschema.Draft202012Validator(schema).validate({"order_no": "X"})
     refused = await sfcc.send("POST", "/control/orders/ship", json={"orderNo": "X"})
@@ -231,10 +231,10 @@ async def test_the_platform_world_sells_from_lists_and_knows_no_oci() -> None:
     async with serving(settings) as sfcc:
         item = {"product_id": "P000001", "quantity": 5}
         number = (await sfcc.control("POST", "/orders/sell", {"items": [item]}))["orderNos"][0]
-        shown = (await sfcc.control("GET", "/stock", productId="P000001"))["stock"][0]["lists"]["inventory_main"]
+        shown = (await sfcc.control("GET", "/stock", product_id="P000001"))["stock"][0]["lists"]["inventory_main"]
         assert (shown["onOrder"], shown["turnover"], shown["ats"]) == (5, 0, 45)
         await sfcc.admin("PUT", f"{ORDERS}/{number}/export-status", {"status": "exported"}, siteId="MainSite")
-        shown = (await sfcc.control("GET", "/stock", productId="P000001"))["stock"][0]["lists"]["inventory_main"]
+        shown = (await sfcc.control("GET", "/stock", product_id="P000001"))["stock"][0]["lists"]["inventory_main"]
         assert (shown["onOrder"], shown["turnover"], shown["ats"]) == (0, 5, 45)
         reply = await sfcc.admin("POST", f"{AVAILABILITY}/actions/get-deltas", {"deltaToken": "x"})
         assert (reply.status, reply.json["errorCode"]) == (403, "TenantNotProvisioned")

@@ -144,7 +144,7 @@ async def test_a_product_is_put_priced_and_removed_by_the_control_api(sfcc: Sand
     await sfcc.control("PUT", "/prices", {"price_book": "eur-list", "product_id": "NEW-1", "amount": "11.00"})
     shown = (await sfcc.admin("GET", f"{PRODUCTS}/products/NEW-1", siteId="MainSite")).json
     assert (shown["price"], shown["ats"]) == (11, 3)
-    await sfcc.control("DELETE", "/products", productId="NEW-1")
+    await sfcc.control("DELETE", "/products/NEW-1")
     assert (await sfcc.admin("GET", f"{PRODUCTS}/products/NEW-1")).status == 404
 
 

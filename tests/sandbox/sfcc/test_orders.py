@@ -82,6 +82,14 @@ async def test_what_does_not_add_up_or_is_not_known_is_refused(
     assert len(sfcc.instance.sites["MainSite"].orders) == 0
 
 
+async def test_a_total_that_does_not_add_up_is_noted_a_taken_number_is_not(sfcc: Sandbox) -> None:
+    await sfcc.create(order("X"))
+    await sfcc.create(order("X"))
+    await sfcc.create(order("Y", orderTotal=1))
+    noted = (await sfcc.control("GET", "/violations"))["violations"]
+    assert [(one["operation"], one["rule"]) for one in noted] == [("createOrders", "invalid-order-total")]
+
+
 async def test_at_most_200_lines_and_10_shipments_are_taken(sfcc: Sandbox) -> None:
     request = order(orderTotal=Decimal("4.95"), taxTotal=0)
     line = request["productItems"][0] | {"grossPrice": 0, "netPrice": 0, "tax": 0}

@@ -104,8 +104,8 @@ async def test_secrets_and_tokens_are_not_recorded(sfcc: Sandbox) -> None:
     await sfcc.send("POST", TSOB, data={"client_secret": "slas-secret"}, headers={"Authorization": basic})
     await sfcc.admin("GET", ORDERS, siteId="MainSite")
     kept = await sfcc.control("GET", "/received")
-    assert len(kept["received"]) == 4
+    assert len(kept["calls"]) == 4
     assert "secret" not in str(kept)
     assert "Bearer" not in str(kept)
-    assert kept["received"][-1]["caller"] == "am-client"
+    assert kept["calls"][-1]["caller"] == "am-client"
     assert "slas-secret" not in str(await sfcc.control("GET", "/config"))
