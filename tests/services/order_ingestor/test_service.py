@@ -29,6 +29,7 @@ async def test_an_order_to_be_shipped_stands_in_sfcc_once_with_equal_total_and_i
     for order_id in ids:
         net = order_id.startswith("BETA")
         made = here.mirakl.markets["beta" if net else "alpha"].find_order(order_id)
+        assert made is not None
         stands = here.sfcc_order_of(order_id, "NetSite" if net else "MainSite")
         taxes = sum((t.amount for line in made.lines for t in (*line.taxes, *line.shipping_taxes)), Decimal(0))
         paid = sum((line.price + line.shipping_price for line in made.lines), taxes if net else Decimal(0))
@@ -41,4 +42,4 @@ async def test_an_order_to_be_shipped_stands_in_sfcc_once_with_equal_total_and_i
 
 
 async def linked(here: Ground, count: int) -> bool:
-    return await here.database.fetchval("SELECT count(*) FROM orders WHERE linked_at IS NOT NULL") == count
+    return bool(await here.database.fetchval("SELECT count(*) = $1 FROM orders WHERE linked_at IS NOT NULL", count))
