@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import IO, Any, Final, TypeVar
+from typing import IO, Any, ClassVar, Final, TypeVar
 from urllib.parse import quote, urljoin
 
 import aiohttp
@@ -593,6 +593,12 @@ class SfccClient:
 class _Grant(msgspec.Struct):
     access_token: str
     expires_in: float
+    passed_over: ClassVar[frozenset[str]] = frozenset(
+        {
+            *("scope", "token_type", "id_token", "refresh_token", "refresh_token_expires_in", "usid", "customer_id"),
+            *("enc_user_id", "idp_access_token", "idp_refresh_token", "dnt"),
+        }
+    )
 
 
 class _DeltaToken(msgspec.Struct, rename="camel"):

@@ -6,7 +6,7 @@ in an unknown outcome, never in a blind repeat: the sandbox counts what arrived 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -14,12 +14,16 @@ from typing import Any
 import pytest
 
 from sandbox.mirakl.operations import BY_CODE
+from shared import answers
 from shared.errors import BridgeError, Refused, Transient, UnknownOutcome
+from shared.mirakl import client as mirakl_client
 from shared.mirakl.client import MiraklClient
 from shared.mirakl.offers import OfferUpsert, PriceLine, StockLine
 from shared.mirakl.operations import OPERATIONS as MIRAKL
 from shared.mirakl.orders import LineAnswer, RefundRequest, SellerReference, Tracking
 from shared.mirakl.shipments import ShipmentLineRequest, ShipmentRequest, ShipmentTracking, TrackingUpdate
+from shared.operations import Operation
+from shared.sfcc import common as sfcc_common
 from shared.sfcc.inventory import ExportedToken, ReservationItem, ReservationPlace, ReservationRequest
 from shared.sfcc.operations import OPERATIONS as SFCC
 from shared.sfcc.orders import (
@@ -35,6 +39,22 @@ from tests.clients import mirakl_calls, sfcc_calls
 from tests.clients.mirakl_calls import drained
 from tests.clients.sandboxes import START, MiraklWorld, SfccWorld, mirakl_world, sfcc_world
 from tests.clients.test_contracts import FILES
+
+
+@pytest.fixture(autouse=True)
+def surprises(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[tuple[str, str, str]]]:
+    """What the sandboxes answered and our types do not know: nothing, save what a test injected and took out."""
+    found: set[tuple[str, str, str]] = set()
+
+    def notice(operation: Operation, value: Any, kind: type[Any]) -> None:
+        found.update((operation.name, *surprise) for surprise in answers.surprises(value, kind))
+
+    for module in (answers, mirakl_client, sfcc_common):
+        monkeypatch.setattr(module, "is_sampled", lambda operation: True)
+        monkeypatch.setattr(module, "notice", notice)
+    yield found
+    assert not found
+
 
 # A day of trade -------------------------------------------------------------------------------------
 
@@ -281,7 +301,9 @@ async def test_polling_sees_every_order_whatever_the_pages_look_like(fault: str 
         world.sandbox.assert_kept_to_the_contract()
 
 
-async def test_a_state_that_nobody_knows_and_a_field_that_is_gone_stop_nothing() -> None:
+async def test_a_state_that_nobody_knows_and_a_field_that_is_gone_stop_nothing(
+    surprises: set[tuple[str, str, str]],
+) -> None:
     async with mirakl_world() as world:
         await world.sell(2)
         world.sandbox.fault("set_value", "OR11", path="orders.*.order_state", value="ON_THE_MOON")
@@ -293,6 +315,8 @@ async def test_a_state_that_nobody_knows_and_a_field_that_is_gone_stop_nothing()
         world.sandbox.fault("set_value", "OR11", path="orders.*.order_lines", value="many")
         (page,) = await drained(world.client.list_orders(updated_since=START))
         assert (len(page.orders), len(page.unreadable)) == (0, 2)
+        assert surprises == {("OR11", "word", "order_state")}
+        surprises.clear()
 
 
 # Faults ---------------------------------------------------------------------------------------------
