@@ -349,10 +349,6 @@ class Sfcc(Struct, frozen=True, kw_only=True):
         ),
     ]
     slas_client_secret: Annotated[Secret, Meta(description="Its secret.", examples=["env:SFCC_SLAS_CLIENT_SECRET"])]
-    tenant_id: Annotated[
-        Text | None,
-        Meta(description="In the token's scope; unless given, organization_id tells it.", examples=["zzxy_prd"]),
-    ] = None
     tenant_group_id: Annotated[
         Text | None,
         Meta(
@@ -403,7 +399,7 @@ class Sfcc(Struct, frozen=True, kw_only=True):
     @property
     def tenant(self) -> str:
         """The tenant of the scope `SALESFORCE_COMMERCE_API:<tenant>`."""
-        return self.tenant_id or self.organization_id.removeprefix("f_ecom_")
+        return self.organization_id.removeprefix("f_ecom_")
 
     @property
     def scapi(self) -> str:
