@@ -38,6 +38,7 @@ from shared.handbook import entry
 from shared.handlers import Received
 from shared.leases import Lease, working_under
 from shared.lifecycle import run_loops
+from shared.money import Money
 from shared.outbox import Outbox, Transaction
 from shared.repeating import (
     Abandoned,
@@ -123,7 +124,8 @@ class Kind(Generic[P]):
     counts as unknown. `read` looks at the remote system: `Happened` or `Absent`; for an overwriting
     operation `Happened` means that it shows the payload's state. `settle` runs once, in the transaction
     that closes the obligation (and once per state that was sent, of an overwriting one that has been
-    replaced meanwhile): an exception there keeps the outcome and is tried again.
+    replaced meanwhile, and again when a person lets one that was given up be sent once more). An exception
+    there keeps the outcome and is tried again.
 
     Raises:
         ValueError: a guarded or overwriting kind without `read`, or a quiet period below the time-out.
@@ -142,6 +144,8 @@ class Kind(Generic[P]):
     retry: Retry = field(default_factory=Retry)
     attempt_seconds: float = 360.0
     """Bounds one attempt with all its waiting for the call budget (real time)."""
+    money_at_risk: Callable[[P], Money | None] = lambda payload: None
+    """What its cases say is at stake."""
     unknown_case: str = "obligation-unknown"
     given_up_case: str | None = "obligation-given-up"
     """`None` where `settle` itself sees to what could not be done."""
@@ -836,6 +840,7 @@ class Obligations:
             about=claimed.about,
             cause=cause_of(tx.service, claimed.id),
             due_at=claimed.key_due_at,
+            money_at_risk=claimed.kind.money_at_risk(msgspec.json.decode(claimed.payload, type=claimed.kind.payload)),
             marketplace=marketplace if shop else None,
             shop=shop or None,
             facts={

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
@@ -17,6 +18,7 @@ from shared import telemetry
 from shared.database import Disconnected
 from shared.errors import Refused, Transient, UnknownOutcome
 from shared.events.control import OperatorSettledObligation
+from shared.money import Money
 from shared.obligations import Done, GivenUp, Obligations, Pace, Retry, measure_owed, owe, prune, settle_by_person
 from shared.telemetry import new_traceparent
 from tests.kit.flow import NOW
@@ -585,12 +587,15 @@ def test_a_kind_without_a_way_to_read_or_with_too_short_a_quiet_period_is_refuse
 
 async def test_the_case_tells_a_person_what_was_tried_before(debtor: Debtor) -> None:
     debtor.script.ends = [Transient("busy"), UnknownOutcome("the connection was cut", operation="x")]
-    debtor.kinds["unguarded"] = debtor.script.kind("unguarded", readable=False)
+    debtor.kinds["unguarded"] = debtor.script.kind(
+        "unguarded", readable=False, money_at_risk=lambda wish: Money(Decimal(wish.number), "EUR")
+    )
     await debtor.owe("unguarded")
     await debtor.to_end(debtor.replica())
     [opened] = [json.loads(row["opened"]) for row in await debtor.database.fetch("SELECT opened FROM cases")]
     assert opened["facts"]["reason"] == "the connection was cut"
     assert opened["facts"]["attempts before"] == "1. 2026-11-24 12:00:00 call: failed busy"
+    assert opened["money_at_risk"] == {"amount": "1", "currency": "EUR"}
     assert opened["facts"]["obligation"] == "1" and opened["about"] == ORDER
 
 
