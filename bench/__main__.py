@@ -1,7 +1,7 @@
 """`make bench ARGS="SUITE --json"`: what it costs, beside what a user would write instead.
 
-Suites: `path`, `obligations`. Kafka and PostgreSQL come from the environment, from Docker or embedded, like in tests;
-the last line printed is one JSON object.
+Suites: `path`, `obligations`, `orders`. Kafka and PostgreSQL come from the environment, from Docker or embedded, like
+in tests; the last line printed is one JSON object.
 """
 
 from __future__ import annotations
@@ -102,6 +102,39 @@ def obligations(
         table = Table("waiting", "median/s", title="obligations")
         for many, rate in rates.items():
             table.add_row(f"{many:,}", f"{rate:,.0f}")
+        console.print(table)
+    print(json.dumps(result))
+
+
+@app.command()
+def orders(
+    count: Annotated[int, typer.Option(help="Orders per run.", min=100)] = 1_500,
+    runs: Annotated[int, typer.Option(help="Runs.", min=1)] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="Only the JSON line.")] = False,
+) -> None:
+    """From the OR11 page that shows SHIPPING to the order created in SFCC, per second and process."""
+    with addresses() as (bootstrap, server_url):
+        found = []
+        for _ in track(range(runs), description="measuring", console=console):
+            url = asyncio.run(create_database(server_url, f"bench_{time.time_ns()}"))
+            found.append(_in_a_process("orders", [bootstrap, url, str(count)]))
+        settings = asyncio.run(_settings(server_url))
+    rates = [run["per_second"] for run in found]
+    result = {
+        "per_second": statistics.median(rates),
+        "per_second_min": min(rates),
+        "per_second_max": max(rates),
+        "owed_to_created_p50_seconds": statistics.median(run["owed_to_created_p50_seconds"] for run in found),
+        "owed_to_created_p99_seconds": max(run["owed_to_created_p99_seconds"] for run in found),
+        "cpu_ms_per_order": statistics.median(run["cpu_ms_per_order"] for run in found),
+        "doubled": sum(run["doubled"] for run in found),
+        "rss_mb": max(run["rss_mb"] for run in found),
+        "created_per_run": count,
+        "runs": runs,
+    } | {name: settings[name] for name in ("fsync", "synchronous_commit", "server_version", "python")}
+    if not as_json:
+        table = Table("", "median/s", "min/s", "max/s", title="orders")
+        table.add_row("OR11 to SFCC", *(f"{f(rates):,.1f}" for f in (statistics.median, min, max)))
         console.print(table)
     print(json.dumps(result))
 
