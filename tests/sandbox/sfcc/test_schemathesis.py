@@ -35,7 +35,7 @@ KNOWN = {
     "categoryId": "root",
 }
 EXAMPLES = settings(
-    max_examples=12,
+    max_examples=8,
     deadline=None,
     derandomize=True,
     database=None,
