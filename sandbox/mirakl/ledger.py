@@ -110,7 +110,6 @@ def post(
     shop.balance += amount
     entry = Entry(
         number=len(shop.entries) + 1,
-        id=market.new_id(),
         type=kind,
         amount=amount,
         balance=shop.balance,

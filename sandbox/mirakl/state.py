@@ -241,7 +241,6 @@ class Entry:
     """A transaction line of TL02. The sign of `amount` is the seller's."""
 
     number: int
-    id: str
     type: str
     amount: Decimal
     balance: Decimal

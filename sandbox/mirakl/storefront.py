@@ -158,8 +158,8 @@ def sell(market: Marketplace, request: OrderRequest) -> list[Order]:
     if request.shipping_type is not None and request.shipping_type not in kinds:
         raise bad(f"shipping type {request.shipping_type} is none of {', '.join(kinds)}")
     made = []
-    for index in range(request.count):
-        shop = shops[index % len(shops)]
+    for _ in range(request.count):
+        shop = shops[market.next("shop in turn", 0) % len(shops)]
         order = _order(market, shop, request, dice)
         orders.register(market, shop, order)
         if request.state is not None:

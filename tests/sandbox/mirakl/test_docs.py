@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from bridge.__main__ import app
 from sandbox import __main__ as calls
 from sandbox.common.faults import KINDS
 from sandbox.mirakl.app import Sandbox
@@ -73,6 +75,15 @@ def test_a_mistake_in_the_configuration_is_named(tmp_path: Path, text: str, name
         load_config(path)
     with pytest.raises(ValueError, match="cannot be read"):
         load_config(tmp_path / "nothing.json")
+
+
+@pytest.mark.parametrize("name", ["mirakl", "sfcc"])
+def test_the_command_says_what_is_wrong_and_ends(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "sandbox.json"
+    path.write_text('{"colour": 1}')
+    done = CliRunner().invoke(app, ["sandbox", name, "--config", str(path)])
+    assert done.exit_code == 2
+    assert "colour" in done.output
 
 
 def test_every_fault_and_every_action_is_explained() -> None:

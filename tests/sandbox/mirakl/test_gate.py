@@ -200,6 +200,15 @@ async def test_a_storefront_sells_while_time_passes_and_until_it_is_stopped(sell
     assert (await seller.control("GET", "/summary"))["total"]["orders"] == total["orders"]
 
 
+async def test_a_storefront_without_a_shop_sells_in_every_shop_in_turn(seller: Seller) -> None:
+    await seller.control("POST", "/storefronts", {"orders": {"marketplace": "alpha"}, "per_minute": 60})
+    await seller.wait(30)
+    shops = (await seller.control("GET", "/summary"))["shops"]
+    north, south = (shop["orders"] for shop in shops if shop["marketplace"] == "alpha")
+    assert north > 5
+    assert abs(north - south) <= 1
+
+
 async def test_the_same_seed_makes_the_same_orders(make_world: MakeWorld) -> None:
     worlds: list[World] = [await make_world(), await make_world()]
     first, second = [await world.seller.sell(count=5) for world in worlds]
