@@ -323,7 +323,12 @@ class BatchProducer:
         Raises:
             Transient: the broker does not answer.
         """
-        await _bounded(self._producer.start(), 10.0, "starting the producer")
+        try:
+            await _bounded(self._producer.start(), 10.0, "starting the producer")
+        except BaseException:
+            # Half a start leaves connections and tasks behind.
+            await self.discard()
+            raise
 
     async def send(
         self, partition: Partition, records: Sequence[tuple[bytes, bytes, Headers]], timeout_seconds: float
