@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from functools import cache
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
@@ -34,16 +35,22 @@ def on_wire(value: object) -> Any:
     """A request as JSON values, custom attributes among the other members."""
     if isinstance(value, Written):
         members: dict[str, Any] = {}
-        for field in msgspec.structs.fields(value):
-            member = getattr(value, field.name)
-            if field.name == "custom":
+        for name, encoded in _names(type(value)):
+            member = getattr(value, name)
+            if name == "custom":
                 members.update({f"c_{name}": on_wire(item) for name, item in member.items()})
             elif member is not UNSET:
-                members[field.encode_name] = on_wire(member)
+                members[encoded] = on_wire(member)
         return members
     if isinstance(value, tuple | list):
         return [on_wire(item) for item in value]
     return value
+
+
+@cache
+def _names(kind: type[Written]) -> tuple[tuple[str, str], ...]:
+    """A request's members, ours and on the wire; found once, because msgspec looks at the annotations every time."""
+    return tuple((field.name, field.encode_name) for field in msgspec.structs.fields(kind))
 
 
 def decode_custom(operation: Operation, body: bytes, kind: type[T]) -> T:
