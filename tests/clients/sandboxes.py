@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import aiohttp
 
@@ -126,10 +126,12 @@ class SfccWorld:
 
 
 @asynccontextmanager
-async def sfcc_world(**switches: Any) -> AsyncIterator[SfccWorld]:
+async def sfcc_world(*, inventory: Literal["oci", "platform"] = "oci", **switches: Any) -> AsyncIterator[SfccWorld]:
     """The sandbox's instance, its clock standing still."""
     switches = {"slas_refuses_same_login_within_second": False, **switches}
-    config = Config(switches=Switches(**switches), clock_start=_TEXT, clock_speed=0, product_count=12)
+    config = Config(
+        switches=Switches(**switches), inventory=inventory, clock_start=_TEXT, clock_speed=0, product_count=12
+    )
     app = sfcc_app.build(config, 7)
     bound = await start(app)
     try:

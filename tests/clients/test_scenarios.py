@@ -573,3 +573,12 @@ async def test_products_prices_and_lists_come_by_search_and_by_export() -> None:
         assert {price.currency for price in prices} == {"EUR", "USD"}
         products = await drained(sfcc.read_catalog_file("src/catalog/catalog.xml"))
         assert {product.product_id for product in products} == set(found)
+
+
+async def test_stock_of_the_platform_comes_by_an_export_of_its_lists() -> None:
+    async with sfcc_world(inventory="platform") as world:
+        await run(world, "ExportInventoryLists")
+        header, *records = await drained(world.client.read_inventory_file("src/inventory/inventory.xml"))
+        assert (header.list_id, header.default_instock) == ("inventory_main", False)
+        assert len(records) == 12
+        assert {record.ats for record in records} == {Decimal(50)}

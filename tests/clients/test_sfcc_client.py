@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from base64 import b64decode
 from datetime import timedelta
 from urllib.parse import parse_qs
 
@@ -14,6 +15,7 @@ from shared.http import as_json, open_session
 from shared.operations import OpenGate
 from shared.sfcc.client import Credentials, SfccClient
 from shared.sfcc.operations import OPERATIONS
+from shared.sfcc.tokens import Token
 from tests.clients.sfcc_calls import ORDER, START, calls, client, instance
 from tests.clients.wire import CUT, Arrival, Reply, serving
 
@@ -160,6 +162,27 @@ async def test_an_address_for_one_order_travels_in_a_token_of_its_own() -> None:
     assert {form["login_id"][0] for form in asked} == {"guest"}
     used = [arrival.headers["authorization"] for arrival in wire.arrivals if not is_for_a_token(arrival)]
     assert used == ["Bearer token-1", "Bearer token-3", "Bearer token-1"]
+
+
+@pytest.mark.parametrize("refused", ["the client", "the token"])
+async def test_no_secret_and_no_token_is_in_an_error(refused: str) -> None:
+    def answer(arrival: Arrival) -> Reply:
+        shown = arrival.headers["authorization"]
+        if shown.startswith("Basic "):
+            shown += b64decode(shown.removeprefix("Basic ")).decode()
+        if is_for_a_token(arrival) and refused == "the token":
+            return granted("t0ken-s3cret")
+        return Reply(401, as_json({"error": "invalid_client", "detail": f"bad {shown}"}))
+
+    async with serving(answer) as wire, open_session() as session:
+        sfcc = client(session, wire.url)
+        with pytest.raises(Refused, match="bad") as caught:
+            await sfcc.read_order("1")
+    error: BaseException | None = caught.value
+    while error is not None:
+        assert not any(secret in repr(error) for secret in ("admin-secret", "t0ken-s3cret", "YWRtaW4"))
+        error = error.__context__
+    assert "t0ken-s3cret" not in repr(Token("t0ken-s3cret", START, 1799))
 
 
 async def test_one_login_twice_in_a_second_is_no_refusal() -> None:
