@@ -138,4 +138,7 @@ def parse_instant(text: str) -> datetime:
     at = datetime.fromisoformat(text)
     if at.tzinfo is None or "T" not in text:
         raise ValueError(f"{text!r} is not a date-time with zone; write for example 2026-01-05T08:00:00Z")
-    return at.astimezone(UTC)
+    try:
+        return at.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(f"{text!r} lies outside the calendar in UTC") from error

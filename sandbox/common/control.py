@@ -166,7 +166,7 @@ class ControlApi:
             return _json(endpoint.status, endpoint.handler(ControlCall(path, query, decoded)))
         except Refusal as error:
             return _json(error.status, {"message": error.message})
-        except (ValueError, msgspec.DecodeError) as error:
+        except (ValueError, OverflowError, msgspec.DecodeError) as error:
             return _json(400, {"message": str(error)})
         except LookupError as error:
             return _json(404, {"message": str(error.args[0]) if error.args else "not found"})

@@ -14,7 +14,7 @@ from datetime import datetime
 from decimal import Decimal
 from email.parser import BytesHeaderParser
 from typing import Any
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl
 
 from aiohttp import web
 
@@ -148,7 +148,7 @@ class Sandbox:
         if path.startswith("/api/"):
             return self.first, path
         name, _, rest = path[1:].partition("/")
-        return self.markets.get(unquote(name)), "/" + rest
+        return self.markets.get(name), "/" + rest
 
     def _nowhere(self, call: Received, market: Marketplace | None, path: str) -> Answer:
         if market is not None and operations.place_exists(path):
@@ -234,7 +234,7 @@ class Sandbox:
             shop=shop,
             key=key,
             operation=operation,
-            path={name: unquote(value) for name, value in placeholders.items()},
+            path=placeholders,
             query=query,
             body=content,
             form=form,

@@ -22,6 +22,7 @@ from sandbox.mirakl.call import Call
 from sandbox.mirakl.state import Import, Marketplace, Offer, Product, Shop
 
 MOST_QUANTITY = 1_000_000_000
+MOST_PRICE = 1_000_000_000
 MOST_PRICES_PER_OFFER = 50
 MOST_IMPORTS = 500  # the history a shop has
 CHANNEL_COLUMN = re.compile(r"([a-z-]+)\[channel=(.+)\]")
@@ -181,8 +182,8 @@ def price_of(market: Marketplace, value: str | Decimal, name: str) -> Decimal:
     except InvalidOperation as error:
         raise LineError(f"The value '{value}' of {name} is not a price") from error
     exponent = price.as_tuple().exponent
-    if not price.is_finite() or price <= 0:
-        raise LineError(f"The value '{value}' of {name} is not a price above 0")
+    if not price.is_finite() or not 0 < price < MOST_PRICE:
+        raise LineError(f"The value '{value}' of {name} is not a price between 0 and {MOST_PRICE}")
     if (
         isinstance(exponent, int)
         and -exponent > market.config.price_decimals

@@ -39,6 +39,9 @@ class Many:
     high: int | None = None
 
 
+# Numbers are 64 bits wide on the platform's side.
+LARGEST = 2**63
+
 STR = Leaf("string")
 INT = Leaf("int")
 NUM = Leaf("number")
@@ -230,7 +233,7 @@ def _leaf(leaf: Leaf, value: Any, where: str, problems: list[Problem]) -> Any:
             if (
                 number is None
                 or not number.is_finite()
-                or (leaf.type == "int" and number != number.to_integral_value())
+                or (leaf.type == "int" and (abs(number) >= LARGEST or number != number.to_integral_value()))
             ):
                 problems.append(wrong)
                 return None

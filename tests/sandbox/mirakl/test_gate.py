@@ -100,6 +100,17 @@ async def test_bodies_that_are_no_json_or_of_another_type_are_refused(seller: Se
     assert (await seller.raw("PUT", path, json=[])).status == 400
 
 
+async def test_numbers_and_dates_beyond_all_bounds_are_refused(seller: Seller) -> None:
+    early = await seller.call("OR11", {"start_update_date": "0001-01-01T00:00:00Z"})
+    assert early.status == 200
+    assert (await seller.call("OR11", {"start_date": "0001-01-01T00:00:00+14:00"})).status == 400
+    offer = b'{"offers": [{"shop_sku": "A", "update_delete": "", "quantity": 1e999999}]}'
+    reply = await seller.raw("POST", "/api/offers", data=offer, headers={"Content-Type": "application/json"})
+    assert reply.status == 400
+    await seller.control("POST", "/clock", {"advance_seconds": 1e300}, expect=400)
+    await seller.control("POST", "/clock", {"advance_seconds": "soon"}, expect=400)
+
+
 async def test_everything_received_can_be_read_back_without_credentials(seller: Seller) -> None:
     (order,) = await seller.sell()
     await seller.accept(order)
