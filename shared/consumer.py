@@ -418,12 +418,12 @@ class Consumer:
         return [(route, received) for route, received in events if next(verdicts[route.guard])]
 
     async def _hand_over(self, events: Sequence[tuple[Route, Received[Any]]], tx: Transaction) -> None:
-        """Call the handlers in order; neighbours of one type go together."""
+        """Call the handlers in order; neighbours of one type, or of types that share a handler, go together."""
         start = 0
         while start < len(events):
             route = events[start][0]
             end = start + 1
-            while end < len(events) and events[end][0] is route:
+            while end < len(events) and events[end][0].handler.apply is route.handler.apply:
                 end += 1
             batch = [received for _, received in events[start:end]]
             if isinstance(route.handler, Projector):

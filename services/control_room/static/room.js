@@ -78,4 +78,6 @@ window.addEventListener("pageshow", (event) => {
   if (event.persisted) document.querySelectorAll("button:disabled").forEach((button) => (button.disabled = false));
 });
 
+const current = document.querySelector("#menu [aria-current]");
+if (current) current.scrollIntoView({ block: "nearest", inline: "center" });
 if (document.querySelector("[data-live]")) keepFresh();

@@ -10,12 +10,18 @@ from typing import Any
 from services.control_room import queries
 from services.control_room.projections import handlers
 from services.control_room.views import sentence
-from shared.database import Database
+from shared.consumer import Consumer
+from shared.database import Database, Rows
 from shared.events.finance import LedgerEntryPosted, Posting
-from shared.handlers import Projector, Received
+from shared.events.orders import OrderCaptured, OrderChanged, OrderCreatedInSfcc, OrderLinked
+from shared.handlers import Handlers, Projector, Received, project_batch
+from shared.kafka import Partition
+from shared.outbox import Outbox
 from shared.topics import CONTROL_ROOM, TOPICS
-from tests.kit.flow import NOW
+from tests.kit.flow import NOW, FixedClock, record_parts
 from tests.kit.pages import TABLES, Teller, captured, day, empty, euro, offer, project, received, sell
+from tests.kit.scripted import ScriptedConsumer, ScriptedKafka
+from tests.kit.world import Member
 
 
 async def everything(database: Database) -> Mapping[str, Sequence[tuple[Any, ...]]]:
@@ -88,6 +94,33 @@ async def test_a_batch_with_many_events_of_one_key_is_applied_as_a_whole(databas
         await handler.apply([*computed[3:], *computed[:3]], rows)  # type: ignore[arg-type]
 
     assert await database.fetchval("SELECT quantity FROM room_offers") == 4
+
+
+async def test_neighbours_of_types_that_share_a_handler_reach_it_as_one_batch(database: Database) -> None:
+    teller = Teller.new()
+    sell(teller, captured("W-1-A", NOW), "created")
+    kafka, batches = ScriptedKafka(), []
+
+    async def keep(events: Sequence[Received[Any]], rows: Rows) -> None:
+        batches.append([one.event.TYPE for one in events])
+
+    for one in teller.told:
+        if one.topic == "orders":
+            topic, key, value, headers = record_parts(one.event, one.envelope.sequence)
+            kafka.append(topic, key, value, headers)
+    types = (OrderCaptured, OrderChanged, OrderCreatedInSfcc, OrderLinked)
+    client = ScriptedConsumer(kafka)
+    consumer = Consumer(
+        "together",
+        "test",
+        Handlers(*(project_batch(event, keep, "state") for event in types)),
+        Outbox(database, "control-room", FixedClock()),
+        lambda: client,
+    )
+
+    await Member(consumer, client, (Partition("orders", 0),)).to_end()
+
+    assert batches == [[event.TYPE for event in types]]
 
 
 async def test_an_older_stock_event_that_a_relay_repeats_changes_nothing(database: Database) -> None:
