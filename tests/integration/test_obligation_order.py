@@ -27,7 +27,10 @@ from tests.kit.owed import Debtor
 from tests.kit.world import SCHEMA, World
 
 ON_POSTGRESQL = settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
+    max_examples=20,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    derandomize=True,
 )
 TABLES = "obligations, obligation_keys, obligation_attempts, cases, outbox, bridge.calls, bridge.call_waiters"
 

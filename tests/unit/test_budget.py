@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shared.budget import MARGIN, Wait, blocked_before, next_slot, rates_of
@@ -57,7 +57,7 @@ def test_retry_after_is_honoured_and_a_bare_429_waits_a_minute() -> None:
     assert blocked_before(call, NOON) is None
 
 
-@settings(max_examples=200)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     rates=st.lists(st.builds(CallRate, st.integers(1, 5), st.integers(2, 60).map(float)), min_size=1, max_size=3).map(
         tuple

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shared.errors import Refused, Transient, UnknownOutcome
@@ -177,6 +177,7 @@ def _ended() -> st.SearchStrategy[Ended]:
     )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(effect=st.sampled_from(["guarded", "overwriting", "unguarded"]), readable=st.booleans(), data=st.data())
 def test_whatever_happens_in_whatever_order_an_unguarded_call_is_never_repeated_blindly(
     effect: Effect, readable: bool, data: st.DataObject
