@@ -25,6 +25,7 @@ __all__ = ["Catalogue", "PriceBook", "gtin"]
 Document = dict[str, Any]
 _ADJECTIVES = ("Alpine", "Classic", "Light", "Nordic", "Pure", "Royal", "Soft", "Urban", "Velvet", "Wild")
 _NOUNS = ("Backpack", "Candle", "Jacket", "Kettle", "Lamp", "Mug", "Pillow", "Scarf", "Sneaker", "Watch")
+_COLORS = ("black", "red", "white")
 _BRANDS = ("Bergwind", "Casa Lina", "Elmwood", "Halden", "Rive Gauche")
 CACHED_SEARCHES = 8
 
@@ -55,6 +56,8 @@ class Catalogue:
         self.created = now()
         self.books = {book.id: PriceBook(book, self.created, self.created) for book in config.price_books}
         self._products: dict[str, Document] = {}
+        self._variants: dict[str, dict[str, dict[str, str]]] = {}
+        self._master_of: dict[str, str] = {}
         self._ids: list[str] = []
         self._version = 0
         self._searches: dict[bytes, tuple[int, list[str]]] = {}
@@ -107,29 +110,62 @@ class Catalogue:
             "creationDate": known["creationDate"] if known else now,
             "lastModified": now,
         }
+        if product.variants:
+            document["type"] = {"item": False, "master": True}
+            document["variationAttributes"] = [
+                {
+                    "id": attribute,
+                    "attributeDefinitionId": attribute,
+                    "name": {"default": attribute},
+                    "values": [{"value": value, "orderable": True} for value in dict.fromkeys(values)],
+                }
+                for attribute, values in _by_attribute(product.variants).items()
+            ]
         document |= {name: value for name, value in (("ean", product.ean), ("brand", product.brand)) if value}
         document |= {f"c_{name}": value for name, value in product.attributes.items()}
         for book, amount in product.prices.items():
             self.set_price(book, product.id, amount)
         self._products[product.id] = document
+        self._part(product.id)
+        if product.variants:
+            self._variants[product.id] = product.variants
+            self._master_of |= dict.fromkeys(product.variants, product.id)
+            self._join(product.id)
+        if product.id in self._master_of:
+            self._join(self._master_of[product.id])
         self._changed(ids=known is None)
         return known is None
 
-    def change(self, product_id: str, members: Document) -> None:
-        """Sets members of a product's document; null takes one away."""
-        product = self.find(product_id)
-        for name, value in members.items():
-            if value is None:
-                product.pop(name, None)
-            else:
-                product[name] = value
-        product["lastModified"] = stamp(self._now())
-        self._changed(ids=False)
+    def _join(self, master: str) -> None:
+        """Tells variants of their master and a master of its variants, whichever was put first."""
+        variants = self._variants[master]
+        known = [one for one in variants if one in self._products]
+        held = self._products.get(master)
+        if held is not None:
+            held["variants"] = [{"productId": one, "variationValues": variants[one]} for one in known]
+        for one in known:
+            self._products[one] |= {
+                "type": {"item": False, "master": False, "variant": True},
+                "master": {"masterId": master},
+                "variationValues": variants[one],
+            }
+
+    def _part(self, master: str) -> None:
+        """Forgets who varies a master."""
+        for one in self._variants.pop(master, {}):
+            self._master_of.pop(one, None)
+            if one in self._products:
+                self._products[one]["type"] = {"item": True, "master": False}
+                for name in ("master", "variationValues"):
+                    self._products[one].pop(name, None)
 
     def remove(self, product_id: str) -> None:
         """Takes a product and its prices away; 404 product-not-found."""
         self.find(product_id)
         del self._products[product_id]
+        self._part(product_id)
+        if product_id in self._master_of:
+            self._join(self._master_of[product_id])
         for book in self.books.values():
             book.amounts.pop(product_id, None)
         self._changed(ids=True)
@@ -208,6 +244,25 @@ def _made_up(config: Config, rng: random.Random) -> Iterator[ProductConfig]:
             category=noun.lower(),
             prices=prices,
         )
+    for number in range(1, config.product_masters + 1):
+        varied = [f"P{3 * number - place:06d}" for place in (2, 1, 0)]
+        if 3 * number <= config.product_count:
+            yield ProductConfig(
+                id=f"M{number:06d}",
+                name=f"{rng.choice(_ADJECTIVES)} Range {number}",
+                brand=rng.choice(_BRANDS),
+                category="range",
+                variants={one: {"color": color} for one, color in zip(varied, _COLORS, strict=True)},
+            )
+
+
+def _by_attribute(variants: dict[str, dict[str, str]]) -> dict[str, list[str]]:
+    """The values that each variation attribute takes."""
+    found: dict[str, list[str]] = {}
+    for values in variants.values():
+        for attribute, value in values.items():
+            found.setdefault(attribute, []).append(value)
+    return found
 
 
 # Searching: which attributes there are, in which bucket, and how a product answers for them (Products OpenAPI,

@@ -75,8 +75,8 @@ class PriceBookConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class ProductConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """A product. `prices` maps a price book to an amount; `stock` is what the first location and every list begin
-    with.
+    """A product. With `variants` it is their master, which nobody can buy. `prices` maps a price book to an amount;
+    `stock` is what the first location and every list begin with.
     """
 
     id: str
@@ -87,6 +87,10 @@ class ProductConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     description: str = ""
     prices: dict[str, Decimal] = {}
     stock: Decimal | None = None
+    variants: dict[str, dict[str, str]] = {}
+    """Products that vary this one, each with its values: {"LAMP-RED": {"color": "red"}}. They are products of their
+    own.
+    """
     attributes: dict[str, Any] = {}
 
 
@@ -262,6 +266,8 @@ class Config(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     products: list[ProductConfig] = []
     """Products by name; where there are none, `product_count` are made up from the seed."""
     product_count: int = 60
+    product_masters: int = 3
+    """Of the made-up products, how many masters group three each."""
     initial_stock: int = 50
     clock_start: str = ""
     """ISO-8601 with zone; empty starts now."""

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape, quoteattr
 
@@ -141,6 +142,8 @@ def catalogue_xml(catalogue: Catalogue) -> bytes:
         if "brand" in product:
             lines.append(f"    <brand>{escape(product['brand'])}</brand>")
         custom = {name[2:]: value for name, value in product.items() if name.startswith("c_")}
+        # A variant's values are custom attributes of its own.
+        custom |= product.get("variationValues", {})
         if custom:
             lines.append("    <custom-attributes>")
             lines += [
@@ -148,11 +151,28 @@ def catalogue_xml(catalogue: Catalogue) -> bytes:
                 for name, value in custom.items()
             ]
             lines.append("    </custom-attributes>")
+        if "variationAttributes" in product:
+            lines += _variations(product)
         lines.append("  </product>")
     for product in catalogue:
         category = quoteattr(product["primaryCategoryId"])
         lines.append(f"  <category-assignment category-id={category} product-id={quoteattr(product['id'])}/>")
     return _document("catalog", f'xmlns="{CATALOG}" catalog-id={quoteattr(catalogue.id)}', lines)
+
+
+def _variations(master: dict[str, Any]) -> list[str]:
+    lines = ["    <variations>", "      <attributes>"]
+    for attribute in master["variationAttributes"]:
+        name = quoteattr(attribute["id"])
+        lines.append(f"        <variation-attribute attribute-id={name} variation-attribute-id={name}>")
+        lines.append("          <variation-attribute-values>")
+        lines += [
+            f"            <variation-attribute-value value={quoteattr(one['value'])}/>" for one in attribute["values"]
+        ]
+        lines += ["          </variation-attribute-values>", "        </variation-attribute>"]
+    lines += ["      </attributes>", "      <variants>"]
+    lines += [f"        <variant product-id={quoteattr(one['productId'])}/>" for one in master.get("variants", [])]
+    return [*lines, "      </variants>", "    </variations>"]
 
 
 def _text(value: object) -> str:

@@ -64,6 +64,7 @@ def config(**switches: Any) -> Config:
         clock_start=CLOCK_START,
         clock_speed=0,
         product_count=12,
+        product_masters=0,
     )
 
 

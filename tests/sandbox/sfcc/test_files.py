@@ -56,7 +56,8 @@ async def test_an_exported_file_fits_the_published_schema(job: str, path: str, x
             ean="4006381333931",
             prices={"eur-list": Decimal("49.90")},
             attributes={"colour": "red & blue", "fragile": True},
-        )
+        ),
+        ProductConfig(id="RANGE", name="Range", variants={'A & B <"1">': {"color": "red & blue"}}),
     ]
     async with serving(settings) as sfcc:
         ended = await run(sfcc, job)

@@ -138,6 +138,25 @@ async def test_products_named_in_the_configuration_are_there_with_price_and_stoc
         assert [one["id"] for one in books["data"]] == ["eur-list", "eur-sale", "usd-list"]
 
 
+async def test_a_master_names_its_variants_and_they_their_master(sfcc: Sandbox) -> None:
+    variants = {"P000001": {"color": "red"}, "P000002": {"color": "black"}, "LATER": {"color": "white"}}
+    await sfcc.control("PUT", "/products", {"id": "RANGE", "name": "Range", "variants": variants})
+    await sfcc.control("PUT", "/products", {"id": "LATER", "name": "Later"})
+    master = (await sfcc.admin("GET", f"{PRODUCTS}/products/RANGE", siteId="MainSite")).json
+    assert master["type"]["master"] is True
+    assert "ats" not in master
+    assert [one["productId"] for one in master["variants"]] == list(variants)
+    variant = (await sfcc.admin("GET", f"{PRODUCTS}/products/LATER", siteId="MainSite")).json
+    assert (variant["master"], variant["variationValues"]) == ({"masterId": "RANGE"}, {"color": "white"})
+    query = {"termQuery": {"fields": ["type"], "operator": "is", "values": ["variant"]}}
+    assert ids(await sfcc.admin("POST", SEARCH, {"query": query})) == ["LATER", "P000001", "P000002"]
+    refused = await sfcc.send("POST", "/control/orders/sell", json={"items": [{"product_id": "RANGE"}]})
+    assert refused.status == 409
+    await sfcc.control("DELETE", "/products/RANGE")
+    freed = (await sfcc.admin("GET", f"{PRODUCTS}/products/LATER")).json
+    assert freed["type"] == {"item": True, "master": False}
+
+
 async def test_a_product_is_put_priced_and_removed_by_the_control_api(sfcc: Sandbox) -> None:
     product = {"id": "NEW-1", "name": "New", "prices": {"eur-list": "12.50"}, "stock": 3}
     await sfcc.control("PUT", "/products", product)
