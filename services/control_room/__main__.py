@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import getpass
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, cast, get_args
 
@@ -22,7 +23,7 @@ import structlog
 import typer
 from aiohttp import web
 
-from services.control_room import projections
+from services.control_room import figures, projections
 from services.control_room.access import ROLES, People, Role, Sessions, person_as_toml
 from services.control_room.actions import Desk
 from services.control_room.pages import Room, fresh_secret
@@ -56,6 +57,7 @@ async def serve(settings: Settings, stop: asyncio.Event, *, telemetry: bool = Tr
         service.consume(projections.handlers())
         room = room_of(service)
         service.loop("pages", lambda stop: listen(room, settings, stop))
+        service.loop("figures", partial(figures.run, service.database, service.clock, service.beat("figures")))
         await service.run(stop)
 
 

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from services.control_room import queries
+from services.control_room.figures import readings
 from services.control_room.projections import handlers
 from services.control_room.views import sentence
 from shared.consumer import Consumer
@@ -17,6 +18,7 @@ from shared.events.orders import OrderCaptured, OrderChanged, OrderCreatedInSfcc
 from shared.handlers import Handlers, Projector, Received, project_batch
 from shared.kafka import Partition
 from shared.outbox import Outbox
+from shared.telemetry import Metrics
 from shared.topics import CONTROL_ROOM, TOPICS
 from tests.kit.flow import NOW, FixedClock, record_parts
 from tests.kit.pages import TABLES, Teller, captured, day, empty, euro, offer, project, received, sell
@@ -179,6 +181,13 @@ async def test_the_glance_counts_what_the_day_left(database: Database) -> None:
     assert found["fresh_p50"] == 41.0
     assert found["oldest_unconfirmed"] == NOW - timedelta(minutes=2)
     assert sum(found["hours"]) == 6
+    told = {(gauge, *about.values()): value for gauge, value, about in readings(found, NOW)}
+    assert told[Metrics.orders, "ship"] == 2
+    assert told[Metrics.orders, "payment"] == 0
+    assert told[Metrics.next_deadline,] == timedelta(hours=19).total_seconds()
+    assert told[Metrics.money_at_risk, "EUR"] == 39.98
+    assert told[Metrics.freshness, "0.95"] == 41.0
+    assert told[Metrics.unconfirmed_age,] == 120
 
 
 def test_every_event_of_a_timeline_has_a_sentence_of_its_own() -> None:
