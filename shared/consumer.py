@@ -341,7 +341,10 @@ class Consumer:
         if isinstance(error, Transient):
             for pause in _IN_PLACE_PAUSES_SECONDS:
                 assert self._client is not None  # the loop that got us here runs on it
-                await self._wait_in_place(self._client, error.retry_seconds or pause)
+                seconds = error.retry_seconds or pause
+                if seconds > _IN_PLACE_PAUSES_SECONDS[-1]:
+                    break  # The other side named a long pause: only this key waits for its end.
+                await self._wait_in_place(self._client, seconds)
                 try:
                     return await patiently(lambda end_blockers: self._apply_once([record], end_blockers))
                 except (Fenced, Disconnected, Conflict, Locked, Fatal):
