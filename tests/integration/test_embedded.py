@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -119,18 +120,25 @@ async def read(addresses: dict[str, str]) -> tuple[Any, Any, str]:
     return n, record.value, await cluster_id(Address(servers))
 
 
-def test_data_in_a_folder_is_kept_over_restarts_and_a_second_start_on_it_is_refused(tmp_path: Path) -> None:
-    with local("--data", str(tmp_path / "data")) as first:
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Not pytest's own: every session that starts closes that one to other users, and PostgreSQL's may be one."""
+    with tempfile.TemporaryDirectory(prefix="kept-") as path:
+        yield Path(path)
+
+
+def test_data_in_a_folder_is_kept_over_restarts_and_a_second_start_on_it_is_refused(folder: Path) -> None:
+    with local("--data", str(folder / "data")) as first:
         first.wait()
         cluster = asyncio.run(write(first.addresses))
-        with local("--data", str(tmp_path / "data")) as refused:
+        with local("--data", str(folder / "data")) as refused:
             _, err = refused.process.communicate(timeout=START_SECONDS)
             assert refused.process.returncode == 1
             assert "in use by another start: stop that one" in " ".join(err.split())
         os.killpg(first.process.pid, signal.SIGINT)  # Ctrl-C reaches everything in the terminal's group.
         assert first.process.wait(40) == 0
         assert none_left(first.servers)
-    with local("--data", str(tmp_path / "data")) as second:
+    with local("--data", str(folder / "data")) as second:
         second.wait()
         assert asyncio.run(read(second.addresses)) == (42, b"kept", cluster)
 
