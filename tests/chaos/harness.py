@@ -34,7 +34,15 @@ from tests.chaos.load import Load
 from tests.chaos.plan import Kind, deck, percentile
 from tests.chaos.service import CASES, DEAD, INPUT, MIDDLE, SCHEMA, SESSION_SECONDS, prepare
 from tests.chaos.wire import Wire
-from tests.kit.owing import kinds_of, open_client, open_count, reckon, settle_unknowns
+from tests.kit.owing import (
+    QUIET_SECONDS,
+    hit_unguarded,
+    kinds_of,
+    open_client,
+    open_count,
+    reckon,
+    settle_unknowns,
+)
 from tests.kit.remote import remote_system
 
 ROOT: Final = Path(__file__).parents[2]
@@ -281,12 +289,7 @@ class Chaos:
                 memory = await client.memory()
                 asked = await database.fetch("SELECT about FROM cases WHERE code = 'obligation-unknown'")
                 outcome.effects_unknown = len(asked)
-                hit = await database.fetch(
-                    """SELECT DISTINCT o.payload ->> 'name' AS name
-                       FROM obligations AS o JOIN obligation_attempts AS a ON a.obligation_id = o.id
-                       WHERE o.kind = 'unguarded' AND a.result = 'abandoned'"""
-                )
-                outcome.effects_hit = len({row["name"] for row in hit} | set(memory["hit_unguarded"]))
+                outcome.effects_hit = len(await hit_unguarded(database, memory))
                 await client.faults(share=0.0)
                 while await settle_unknowns(outbox, kinds, memory):
                     await self._nothing_open(database)
@@ -296,7 +299,10 @@ class Chaos:
         outcome.left_over |= {"effects_misnoted": found.misnoted, "cases_open": found.open_cases}
 
     async def _nothing_open(self, database: Database) -> None:
-        while await open_count(database):
+        """Nothing is owed, also after the quiet period: a caller that woke late may cause one more call."""
+        still = 0.0
+        while still < QUIET_SECONDS:
+            still = 0.0 if await open_count(database) else still + 0.2
             await asyncio.sleep(0.2)
 
 
