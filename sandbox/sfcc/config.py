@@ -237,6 +237,10 @@ class Config(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     )
     webdav_users: dict[str, str] = msgspec.field(default_factory=lambda: {"impex": "webdav-key"})
     custom_attributes: dict[str, dict[str, str]] = msgspec.field(default_factory=_attributes)
+    metadata_files: list[str] = []
+    """Metadata files (system-objecttype-extensions.xml) whose attributes are defined in place of
+    `custom_attributes`.
+    """
     jobs: list[JobDefinition] = msgspec.field(
         default_factory=lambda: [
             JobDefinition(

@@ -88,6 +88,12 @@ class PriceChange(msgspec.Struct, forbid_unknown_fields=True):
     amount: Decimal | None
 
 
+class Metadata(msgspec.Struct, forbid_unknown_fields=True):
+    """A metadata file, as Business Manager imports it."""
+
+    xml: str
+
+
 class Shop(msgspec.Struct, forbid_unknown_fields=True):
     """A storefront that sells one order every so many seconds; 0 closes it."""
 
@@ -341,6 +347,10 @@ def set_price(instance: Instance, call: ControlCall) -> Any:
     return {}
 
 
+def import_metadata(instance: Instance, call: ControlCall) -> Any:
+    return {"defined": instance.define_attributes(call.body.xml.encode())}
+
+
 def list_reservations(instance: Instance, call: ControlCall) -> Any:
     state = call.query.get("state")
     found = [one for one in instance.reservations.all() if state is None or one.state == state]
@@ -426,6 +436,7 @@ def endpoints(instance: Instance) -> tuple[Endpoint, ...]:
         Endpoint("PUT", "/control/products", "Add or restate a product", does(put_product), ProductConfig),
         Endpoint("DELETE", "/control/products/{id}", "Take a product away", does(remove_product)),
         Endpoint("PUT", "/control/prices", "Set or take away a price", does(set_price), PriceChange),
+        Endpoint("POST", "/control/metadata", "Define custom attributes", does(import_metadata), Metadata),
         Endpoint("POST", "/control/outage", "Be down for some seconds; 0 ends it", does(begin_outage), OutageStart),
         Endpoint("PUT", "/control/load", "Set the load of the realm", does(set_load), Load),
         Endpoint("PUT", "/control/rates", "Set the calls per minute", does(set_rates), Rates),

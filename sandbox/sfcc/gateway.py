@@ -360,7 +360,7 @@ def _body(instance: Instance, operation: Operation, request: web.Request, raw: b
         raise Refusal(415, "unsupported-media-type", f"The media type {request.content_type} is not supported.")
     try:
         body = decode(raw)
-        registry = instance.config.custom_attributes if instance.config.switches.custom_attributes_checked else None
+        registry = instance.attributes if instance.config.switches.custom_attributes_checked else None
         found = violations_of(operation.body, body, registry)
     except (msgspec.DecodeError, ArithmeticError, ValueError, RecursionError) as error:
         instance.recorder.against(call, "not-json", "$", str(error))

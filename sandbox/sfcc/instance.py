@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 from sandbox.common.clock import Clock, parse_instant
@@ -24,6 +25,7 @@ from sandbox.sfcc.catalogue import Catalogue
 from sandbox.sfcc.config import Config, SiteConfig
 from sandbox.sfcc.inventory_api import ExportDesk
 from sandbox.sfcc.jobs_api import JobBoard
+from sandbox.sfcc.metadata import read_metadata
 from sandbox.sfcc.order_book import OrderBook, StoredOrder, stamp
 from sandbox.sfcc.platform_inventory import InventoryList
 from sandbox.sfcc.refusals import Refusal
@@ -91,6 +93,11 @@ class Instance:
         self._shipment_numbers = itertools.count(1)
         self._invoice_numbers = itertools.count(1)
         self._item_ids = random.Random(f"items-{seed}")
+        self.attributes = dict(config.custom_attributes)
+        if config.metadata_files:
+            self.attributes = {name: {} for name in config.custom_attributes}
+            for path in config.metadata_files:
+                self.define_attributes(Path(path).read_bytes())
         self._check()
         self._stock_up()
 
@@ -111,6 +118,13 @@ class Instance:
         for product_id in self.catalogue.sellable():
             stock = given.get(product_id)
             self.set_stock(product_id, default if stock is None else stock)
+
+    def define_attributes(self, metadata: bytes) -> dict[str, dict[str, str]]:
+        """Imports a metadata file: its custom attributes are defined from now on. Raises ValueError for a bad one."""
+        read = read_metadata(metadata)
+        for system_object, attributes in read.items():
+            self.attributes[system_object] = self.attributes.get(system_object, {}) | attributes
+        return read
 
     # Stock
 

@@ -18,7 +18,15 @@ from sandbox.sfcc.catalogue import Catalogue, PriceBook
 from sandbox.sfcc.order_book import stamp
 from sandbox.sfcc.platform_inventory import InventoryList
 
-__all__ = ["CountedRecord", "ImportedList", "catalogue_xml", "inventory_xml", "price_books_xml", "read_inventory"]
+__all__ = [
+    "CountedRecord",
+    "ImportedList",
+    "catalogue_xml",
+    "inventory_xml",
+    "plain_xml",
+    "price_books_xml",
+    "read_inventory",
+]
 
 INVENTORY = "http://www.demandware.com/xml/impex/inventory/2007-05-31"
 PRICE_BOOK = "http://www.demandware.com/xml/impex/pricebook/2006-10-31"
@@ -179,17 +187,25 @@ def _text(value: object) -> str:
     return _flag(value) if isinstance(value, bool) else str(value)
 
 
+def plain_xml(content: bytes) -> bytes:
+    """XML as it is, or unpacked. Raises ValueError for a broken archive, a document type or an entity."""
+    if content[:2] == b"\x1f\x8b":
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError) as error:
+            raise ValueError(f"the file cannot be unpacked: {error}") from error
+    if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
+        raise ValueError("the file declares a document type or an entity")
+    return content
+
+
 def read_inventory(content: bytes) -> list[ImportedList]:
     """The lists of an import file, plain or gzipped. Raises ValueError for what is not such a file.
 
     A document type or an entity is refused, as on the real instance.
     """
-    if content[:2] == b"\x1f\x8b":
-        content = gzip.decompress(content)
-    if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
-        raise ValueError("the file declares a document type or an entity")
     try:
-        root = ElementTree.fromstring(content)  # noqa: S314 - what could hurt was refused above
+        root = ElementTree.fromstring(plain_xml(content))  # noqa: S314 - what could hurt is refused by plain_xml
     except ElementTree.ParseError as error:
         raise ValueError(f"the file is not XML: {error}") from error
     if root.tag != f"{{{INVENTORY}}}inventory":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -139,6 +140,33 @@ async def test_a_custom_attribute_must_be_defined_on_basket_and_order() -> None:
         reply = await sfcc.create(order(c_miraklOrderId="M-1"))
         assert reply.status == 400
         assert "Basket" in reply.json["detail"]
+
+
+METADATA = """<?xml version="1.0" encoding="UTF-8"?>
+<metadata xmlns="http://www.demandware.com/xml/impex/metadata/2006-10-31">
+  <type-extension type-id="Basket"><custom-attribute-definitions>
+    <attribute-definition attribute-id="net"><type>double</type></attribute-definition>
+  </custom-attribute-definitions></type-extension>
+  <type-extension type-id="Order"><custom-attribute-definitions>
+    <attribute-definition attribute-id="net"><type>double</type></attribute-definition>
+  </custom-attribute-definitions></type-extension>
+</metadata>"""
+
+
+async def test_a_metadata_file_defines_the_attributes_that_orders_may_carry(tmp_path: Path) -> None:
+    settings = config()
+    path = tmp_path / "system-objecttype-extensions.xml"
+    path.write_text(METADATA)
+    settings.metadata_files = [str(path)]
+    async with serving(settings) as sfcc:
+        assert (await sfcc.create(order("A", c_net=Decimal("1.5")))).status == 201
+        assert (await sfcc.create(order("B", c_net="1.5"))).status == 400
+        assert (await sfcc.create(order("C", c_miraklOrderId="C"))).status == 400
+        more = METADATA.replace("net", "miraklOrderId").replace("double", "string")
+        await sfcc.control("POST", "/metadata", {"xml": more})
+        assert (await sfcc.create(order("C", c_miraklOrderId="C"))).status == 201
+        for broken in ("<metadata/>", METADATA.replace("double", "float"), "<a", METADATA + "<!ENTITY x>"):
+            assert (await sfcc.send("POST", "/control/metadata", json={"xml": broken})).status == 400
 
 
 async def test_createorders_takes_a_trusted_system_token_for_its_site_only(sfcc: Sandbox) -> None:
