@@ -9,11 +9,7 @@ clients that know only hosts. State is the `Sandbox` under `app[SANDBOX]`.
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
-from decimal import Decimal
-from email.parser import BytesHeaderParser
-from typing import Any
 from urllib.parse import parse_qsl
 
 from aiohttp import web
@@ -31,14 +27,14 @@ from sandbox.mirakl import (
     api_shipments,
     exports,
     operations,
-    shapes,
     storefront,
 )
-from sandbox.mirakl.call import Call, Handler, Part
+from sandbox.mirakl.call import Call, Handler
 from sandbox.mirakl.config import SandboxConfig, default_config
 from sandbox.mirakl.control import Control, pay_out
 from sandbox.mirakl.limits import Limits
 from sandbox.mirakl.operations import Operation
+from sandbox.mirakl.reading import Reading, read_request
 from sandbox.mirakl.refusals import Refused, envelope, missing
 from sandbox.mirakl.state import Key, Marketplace, Shop
 
@@ -113,9 +109,27 @@ class Sandbox:
         operation, placeholders = found
         try:
             shop = self._admitted(call, market, operation, key, secret, shop_id)
-            base = f"{request.scheme}://{request.host}" + ("" if path == request.path else f"/{market.name}")
-            seen = self._checked(
-                call, market, shop, key or _NOBODY, operation, placeholders, raw_query, body, request, base
+            read = read_request(
+                operation,
+                raw_query,
+                request.headers.get("Content-Type", ""),
+                "Content-Length" in request.headers,
+                body,
+                refuse_unknown=market.config.behaviour.unknown_parameters == "refuse",
+            )
+            self._refuse(call, read, operation, placeholders.get("order_id") in shop.orders)
+            seen = Call(
+                market=market,
+                shop=shop,
+                operation=operation,
+                path=placeholders,
+                query=read.query,
+                body=read.body,
+                form=read.form,
+                base_url=f"{request.scheme}://{request.host}" + ("" if path == request.path else f"/{market.name}"),
+                raw_query=raw_query,
+                raw=body,
+                against=lambda rule, where, message: self.recorder.against(call, rule, where, message),
             )
             wait = self.limits.retry_after(seen)
             if wait is not None:
@@ -180,80 +194,23 @@ class Sandbox:
             raise Refused(403, "Forbidden")
         return market.shops[shop_id]
 
-    def _checked(
-        self,
-        received: Received,
-        market: Marketplace,
-        shop: Shop,
-        key: Key,
-        operation: Operation,
-        placeholders: dict[str, str],
-        raw_query: list[tuple[str, str]],
-        body: bytes,
-        request: web.Request,
-        base: str,
-    ) -> Call:
-        """The call with everything typed. Records what is against the contract; raises Refused where it is fatal."""
-        refuse_unknown = market.config.behaviour.unknown_parameters == "refuse"
-        problems: list[shapes.Problem] = []
-        known = operations.PARAMETERS[operation.code]
-        # A page token makes every other parameter void.
-        tokens = [pair for pair in raw_query if pair[0] == "page_token"] if operation.paging else []
-        query = shapes.check_query(known, tokens or raw_query, problems, refuse_unknown=refuse_unknown)
-        form: dict[str, Part] = {}
-        content: Any = None
-        content_type = request.headers.get("Content-Type", "")
-        if operation.form is not None:
-            form = _parts(content_type, body)
-            content = {name: part.content.decode("utf-8", "replace") for name, part in form.items()}
-            if form.get("file") is not None and not form["file"].content:
-                problems.append(shapes.Problem("empty_file", "file", "The file is empty"))
-            _check_form(operation.form, form, problems)
-        elif operation.body is not None:
-            content = _json_body(content_type, body, problems)
-            if content is not None:
-                content = shapes.check_body(operation.body, content, "", problems, refuse_unknown=refuse_unknown)
-        elif request.method in ("PUT", "POST") and "Content-Length" not in request.headers:
-            problems.append(
-                shapes.Problem("no_content_length", "Content-Length", "Content-Length: 0 is missing", False)
-            )
-
-        def against(rule: str, where: str, message: str) -> None:
-            self.recorder.against(received, rule, where, message)
-
-        for problem in problems:
-            against(problem.rule, problem.where, problem.message)
-        fatal = next((problem for problem in problems if problem.fatal), None)
-        if fatal is not None:
-            if operation.code == "OR21" and placeholders["order_id"] not in shop.orders:
+    def _refuse(self, received: Received, read: Reading, operation: Operation, order_known: bool) -> None:
+        """Records what is against the contract. Raises Refused where something of it is fatal."""
+        for problem in read.problems:
+            self.recorder.against(received, problem.rule, problem.where, problem.message)
+        fatal = next((problem for problem in read.problems if problem.fatal), None)
+        if fatal is None:
+            return
+        code = "VALIDATION_ERROR"
+        if operation.code == "OR21":
+            if not order_known:
                 raise missing("The requested order does not exist", "ORDER_NOT_FOUND")
-            code = "ORDER_LINE_NULL_ELEMENT" if _null_line(operation, fatal) else "VALIDATION_ERROR"
-            raise Refused(415 if fatal.rule == "wrong_content_type" else 400, fatal.message, code)
-        return Call(
-            market=market,
-            shop=shop,
-            key=key,
-            operation=operation,
-            path=placeholders,
-            query=query,
-            body=content,
-            form=form,
-            base_url=base,
-            raw_query=raw_query,
-            raw=body,
-            against=against,
-        )
+            code = "ORDER_LINE_NULL_ELEMENT" if fatal.rule == "null_element" else code
+        raise Refused(415 if fatal.rule == "wrong_content_type" else 400, fatal.message, code)
 
 
 class _Unauthorized(Exception):
     """No key, an unknown or a revoked one."""
-
-
-_NOBODY = Key("", "nobody", [], frozenset())
-
-
-def _null_line(operation: Operation, problem: shapes.Problem) -> bool:
-    return operation.code == "OR21" and problem.rule == "null_element"
 
 
 def _known_key(market: Marketplace, secret: str) -> Key | None:
@@ -267,62 +224,6 @@ def _shop_asked(query: list[tuple[str, str]], key: Key | None) -> int | None:
         if name == "shop_id":
             return int(value) if value.isdecimal() and len(value) < 19 else None
     return key.shops[0] if key else None
-
-
-def _json_body(content_type: str, body: bytes, problems: list[shapes.Problem]) -> Any:
-    media = content_type.partition(";")[0].strip().lower()
-    if media != "application/json" and body:
-        problems.append(
-            shapes.Problem(
-                "wrong_content_type", "Content-Type", f"{media or 'no content type'} is not application/json"
-            )
-        )
-        return None
-    try:
-        content = json.loads(body, parse_float=Decimal)
-    except (ValueError, RecursionError):
-        problems.append(shapes.Problem("malformed_body", "", "The body is not JSON"))
-        return None
-    if content is None:
-        problems.append(shapes.Problem("malformed_body", "", "The body is null"))
-    return content
-
-
-def _parts(content_type: str, body: bytes) -> dict[str, Part]:
-    """The parts of a multipart body by name; nothing where it is none."""
-    head = BytesHeaderParser().parsebytes(f"Content-Type: {content_type}\r\n\r\n".encode("latin-1", "replace"))
-    boundary = head.get_param("boundary")
-    if head.get_content_maintype() != "multipart" or not isinstance(boundary, str):
-        return {}
-    found: dict[str, Part] = {}
-    for piece in (b"\r\n" + body).split(b"\r\n--" + boundary.encode())[1:]:
-        if piece.startswith(b"--"):
-            break
-        header_block, separator, content = piece.lstrip(b"\r\n").partition(b"\r\n\r\n")
-        if not separator:
-            continue
-        headers = BytesHeaderParser().parsebytes(header_block + b"\r\n\r\n")
-        name = headers.get_param("name", header="content-disposition")
-        if isinstance(name, str):
-            found[name] = Part(content, headers.get_filename())
-    return found
-
-
-def _check_form(shape: dict[str, Any], form: dict[str, Part], problems: list[shapes.Problem]) -> None:
-    known = {name.rstrip("*"): leaf for name, leaf in shape.items()}
-    for name in shape:
-        if name.endswith("*") and name.rstrip("*") not in form:
-            problems.append(shapes.Problem("missing_field", name.rstrip("*"), f"{name.rstrip('*')} is required"))
-    params = {name: shapes.Param(name, leaf) for name, leaf in known.items() if leaf.type not in ("file", "any")}
-    texts = [
-        (name, part.content.decode("utf-8", "replace"))
-        for name, part in form.items()
-        if name in params or name not in known
-    ]
-    for name, part in form.items():
-        if name == "file" and part.filename is None:
-            problems.append(shapes.Problem("file_without_name", "file", "The part file has no filename", False))
-    shapes.check_query(params, texts, problems, refuse_unknown=False)
 
 
 def _sent(answer: Answer, call: Received) -> web.Response:

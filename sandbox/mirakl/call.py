@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 from sandbox.common.server import Answer
 from sandbox.mirakl.operations import Operation, Paging
 from sandbox.mirakl.refusals import bad
-from sandbox.mirakl.state import Key, Marketplace, Shop
+from sandbox.mirakl.state import Marketplace, Shop
 
 T = TypeVar("T")
 # The place in `read`'s parameters where it may learn what the page begins behind, to pass over less.
@@ -35,7 +35,6 @@ class Call:
 
     market: Marketplace
     shop: Shop
-    key: Key
     operation: Operation
     path: dict[str, str]
     query: dict[str, Any]

@@ -133,7 +133,6 @@ def start(
         content=content,
         mode=mode,
         state=states[0],
-        delimiter=delimiter(market),
     )
     shop.imports[made.id] = made
     if len(shop.imports) > MOST_IMPORTS:

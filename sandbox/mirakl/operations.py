@@ -395,7 +395,6 @@ OPERATIONS: tuple[Operation, ...] = (
               roles=ACCOUNTING),
 )  # fmt: skip
 
-BY_CODE = {operation.code: operation for operation in OPERATIONS}
 PARAMETERS = {operation.code: operation.parameters() for operation in OPERATIONS}
 
 _LITERAL = {(one.method, one.path): one for one in OPERATIONS if "{" not in one.path}

@@ -9,7 +9,7 @@ not know.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal, InvalidOperation
@@ -250,22 +250,6 @@ def _leaf(leaf: Leaf, value: Any, where: str, problems: list[Problem]) -> Any:
         problems.append(problem)
         return None
     return value
-
-
-def leaves(shape: Any, where: str = "") -> Iterator[tuple[str, Leaf, bool]]:
-    """Every place of a body description: dotted path (arrays as []), leaf, whether it is required in its object."""
-    if isinstance(shape, Leaf):
-        yield where, shape, False
-    elif isinstance(shape, Many):
-        yield from leaves(shape.item, where + "[]")
-    elif isinstance(shape, list):
-        yield from leaves(shape[0], where + "[]")
-    else:
-        for key, inner in shape.items():
-            name = key.rstrip("*")
-            place = f"{where}.{name}" if where else name
-            for path, leaf, required in leaves(inner, place):
-                yield path, leaf, (key.endswith("*") if path == place else required)
 
 
 def template_pattern(path: str) -> re.Pattern[str]:

@@ -16,7 +16,7 @@ from decimal import Decimal
 from typing import Any, Generic, Protocol, TypeVar
 
 from sandbox.common.clock import Clock
-from sandbox.mirakl.config import KeyConfig, MarketplaceConfig, SandboxConfig, ShopConfig
+from sandbox.mirakl.config import KeyConfig, MarketplaceConfig, ShopConfig
 from sandbox.mirakl.money import ZERO
 
 # Line states that are out of the order's sums and of everything the seller still has to do.
@@ -314,7 +314,6 @@ class Import:
     offers_bad: int = 0
     reason: str = ""
     report: bytes | None = None
-    delimiter: str = ";"
     products: Import | None = None
     """The product import in the same file (OF01 with products)."""
 
@@ -435,13 +434,3 @@ class Marketplace:
     def find_order(self, order_id: str) -> Order | None:
         shop_id = self.order_shops.get(order_id)
         return None if shop_id is None else self.shops[shop_id].orders[order_id]
-
-
-@dataclass(slots=True)
-class World:
-    """The whole sandbox."""
-
-    config: SandboxConfig
-    clock: Clock
-    seed: int
-    markets: dict[str, Marketplace]

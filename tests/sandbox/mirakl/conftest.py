@@ -13,10 +13,11 @@ import pytest
 from sandbox.common.server import Bound, start
 from sandbox.mirakl.app import SANDBOX, Sandbox, build
 from sandbox.mirakl.config import SandboxConfig, default_config
-from sandbox.mirakl.operations import BY_CODE
+from sandbox.mirakl.operations import OPERATIONS
 from tests.kit.contracts import CONTRACTS, MIRAKL, contract
 
 START = "2026-01-05T08:00:00Z"
+BY_CODE = {operation.code: operation for operation in OPERATIONS}
 
 
 def quiet_config(**changes: Any) -> SandboxConfig:
