@@ -234,15 +234,14 @@ class Instance:
         effect = orders.stock_effect(order.status, wanted)
         now = self.clock.now()
         if effect == "take" and order.takes:
+            wanted_again = [(product, quantity) for _, product, quantity in order.takes]
             try:
-                self._check_stock(self.sites[order.site].config, [(one, amount) for _, one, amount in order.takes])
+                self._check_stock(self.sites[order.site].config, wanted_again)
             except Refusal as refusal:
-                undone, slug = ("failed", "undo-fail-order"), "undo-cancel-order"
-                slug = undone[1] if order.status == undone[0] else slug
-                raise Refusal(
-                    409, slug, f"The {order.status} order with number '{order.number}' cannot be reopened."
-                ) from refusal
-            self._take(order, [(one, amount) for _, one, amount in order.takes])
+                slug = "undo-fail-order" if order.status == "failed" else "undo-cancel-order"
+                detail = f"The {order.status} order with number '{order.number}' cannot be reopened."
+                raise Refusal(409, slug, detail) from refusal
+            self._take(order, wanted_again)
         elif effect == "release" and order.takes:
             self._give_back(order, now)
         document = OrderBook.document(order)
@@ -320,12 +319,14 @@ class Instance:
             return
         if location:
             self.stock.check_places("LOCATION", [location])
+        own = self.reservations.find(order.reservation)
+        held = [own] if own is not None else self.reservations.under(reference or _reference(order.number))
         for line in lines:
             quantity = Decimal(line["quantity"])
             if quantity <= 0:
                 continue
             place = location or self.stock.fullest(line["productId"])
-            self.reservations.consume(reference or _reference(order.number), line["productId"], quantity)
+            self.reservations.consume(held, line["productId"], quantity)
             self.stock.fulfil(place, line["productId"], quantity, self.clock.now())
 
     def _uuid(self) -> str:

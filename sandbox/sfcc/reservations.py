@@ -147,16 +147,21 @@ class Reservations:
             self._stock.fulfil(place[1], record["sku"], Decimal(record["quantity"]), when)
         return problem
 
-    def consume(self, reference: str, sku: str, quantity: Decimal) -> Decimal:
-        """Ends up to `quantity` of what is reserved under a reference, wherever it is. Returns how much that was."""
+    def consume(self, documents: list[Reservation], sku: str, quantity: Decimal) -> Decimal:
+        """Ends up to `quantity` of what these documents reserve of a SKU, at any place. Returns how much that was."""
         left = quantity
-        for document in [self._documents[one] for one in self._by_reference.get(reference, {})]:
+        for document in documents:
             for key in [key for key in document.held if key[2] == sku]:
                 part = min(left, document.held[key])
                 if part:
-                    self._use_up({"externalRefId": reference, "sku": sku}, key[:2], part)
+                    self._lower(document, key, part)
+                    self._stock.reserve(*key, -part)
                     left -= part
         return quantity - left
+
+    def under(self, reference: str) -> list[Reservation]:
+        """The documents with this external reference."""
+        return [self._documents[one] for one in self._by_reference.get(reference, {})]
 
     def transfer(self, record: dict[str, Any]) -> tuple[str, str] | None:
         """Move reserved units from one place to another, for example from a group to the location that will ship."""
@@ -199,11 +204,7 @@ class Reservations:
         left = quantity
         for document in open_ones:
             part = min(left, document.held[key])
-            document.held[key] -= part
-            if not document.held[key]:
-                del document.held[key]
-            if not document.held:
-                document.state = "CLOSED"
+            self._lower(document, key, part)
             if moved is not None:
                 moved.append((document, part))
             left -= part
@@ -211,6 +212,14 @@ class Reservations:
                 break
         self._stock.reserve(*place, record["sku"], -quantity)
         return None
+
+    @staticmethod
+    def _lower(document: Reservation, key: tuple[str, str, str], part: Decimal) -> None:
+        document.held[key] -= part
+        if not document.held[key]:
+            del document.held[key]
+        if not document.held:
+            document.state = "CLOSED"
 
     def _reserve(self, document: Reservation, wanted: dict[tuple[str, str, str], _Wish]) -> dict[str, Any]:
         granted: dict[tuple[str, str, str], Decimal] = {}
