@@ -1,19 +1,18 @@
-"""`bridge sandbox`: an open Mirakl or an open SFCC to run against."""
+"""`bridge sandbox`: an open Mirakl or an open SFCC to run against.
+
+The sandboxes are imported where they are served: no other command should wait for them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from aiohttp import web
 
-import sandbox.mirakl.app as mirakl_app
-import sandbox.mirakl.config as mirakl_config
-import sandbox.sfcc.app as sfcc_app
-import sandbox.sfcc.config as sfcc_config
-from sandbox.common.running import run
+if TYPE_CHECKING:
+    from aiohttp import web
 
 app = typer.Typer(help="Open stand-ins for Mirakl and SFCC; see docs/sandbox.md.", no_args_is_help=True)
 
@@ -26,16 +25,24 @@ Config = Annotated[Path | None, typer.Option(help="Configuration file; without o
 @app.command()
 def mirakl(host: Host = "127.0.0.1", port: Port = 8081, seed: Seed = 0, config: Config = None) -> None:
     """Serve the Mirakl seller API of several marketplaces until Ctrl-C."""
-    _serve("mirakl", lambda: mirakl_app.build(mirakl_config.load_config(config), seed), host, port)
+    from sandbox.mirakl.app import build
+    from sandbox.mirakl.config import load_config
+
+    _serve("mirakl", lambda: build(load_config(config), seed), host, port)
 
 
 @app.command()
 def sfcc(host: Host = "127.0.0.1", port: Port = 8082, seed: Seed = 0, config: Config = None) -> None:
     """Serve an SFCC instance until Ctrl-C."""
-    _serve("sfcc", lambda: sfcc_app.build(sfcc_config.load_config(config), seed), host, port)
+    from sandbox.sfcc.app import build
+    from sandbox.sfcc.config import load_config
+
+    _serve("sfcc", lambda: build(load_config(config), seed), host, port)
 
 
 def _serve(name: str, built: Callable[[], web.Application], host: str, port: int) -> None:
+    from sandbox.common.running import run
+
     try:
         run(built(), name, host, port)
     except (ValueError, OSError) as error:

@@ -18,6 +18,7 @@ from sandbox.mirakl.refusals import Refused, bad, missing
 from sandbox.mirakl.state import Export, Marketplace, Offer, Shop
 
 MEGABYTE = 1024 * 1024
+MOST_EXPORTS = 100  # a shop has at a time; their files are in memory
 OFFER_COLUMNS = (
     "offer-id", "product-sku", "min-shipping-price", "min-shipping-price-additional", "min-shipping-zone",
     "min-shipping-type", "price", "total-price", "price-additional-info", "quantity", "description", "state-code",
@@ -41,6 +42,8 @@ def _start(
                 return one
     made = Export(market.new_id(), kind, call.now, call.now, call.body, digest, content_type=content_type)
     shop.exports[made.id] = made
+    if len(shop.exports) > MOST_EXPORTS:
+        del shop.exports[next(iter(shop.exports))]
 
     def finish(at: datetime) -> None:
         made.files = make(at)

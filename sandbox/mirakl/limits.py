@@ -47,6 +47,10 @@ def _is_variant(call: Call, name: str) -> bool:
     return not any(body.get(field) for field in ("last_request_date", "start_update_date"))
 
 
+# No published window is longer than a day; beyond this many buckets those that are older are dropped.
+MOST_BUCKETS = 10_000
+
+
 class Limits:
     """The calls of the recent past, per bucket."""
 
@@ -74,4 +78,10 @@ class Limits:
             if call.market.config.behaviour.enforce_limits:
                 return max(1, math.ceil(self._clock.outside_seconds(wait)))
         calls.append(now)
+        if len(self._calls) > MOST_BUCKETS:
+            self._forget(now - timedelta(days=1))
         return None
+
+    def _forget(self, before: datetime) -> None:
+        """Drops buckets nobody has called since; imports and exports have one each."""
+        self._calls = {bucket: calls for bucket, calls in self._calls.items() if calls and calls[-1] > before}
