@@ -28,16 +28,19 @@ from services.order_ingestor.owing import LINK_AGAIN, Desk, LinkRequest
 from services.order_ingestor.polling import EVERY, Poll, pause
 from shared.breaker import Breaker
 from shared.budget import CallBudget
+from shared.clock import BusinessClock
+from shared.configuration import Sfcc
 from shared.consumer import Consumer, run_after
+from shared.database import Database
 from shared.errors import Transient
 from shared.http import open_session
 from shared.kafka import Partition, edge_offsets
 from shared.leases import Leases
-from shared.lifecycle import run
+from shared.lifecycle import Loop, run
 from shared.mirakl.client import MiraklClient
 from shared.obligations import Obligations, Owed, Pace, owe_all
 from shared.service import Service, open_service
-from shared.settings import ServiceSettings, load
+from shared.settings import ServiceSettings, ShopSettings, load
 from shared.sfcc.client import Credentials, Instance, SfccClient
 from shared.topics import INGESTOR
 
@@ -68,7 +71,7 @@ async def serve(
         open_service(INGESTOR, settings, own=MIGRATIONS, telemetry=telemetry) as service,
         open_session(connections=pace.workers + 20) as session,
     ):
-        desk = desk_of(service, settings, session)
+        desk = desk_of(service.database, service.clock, settings, session)
         intake = Intake(desk.shops, SFCC_ACCOUNT, desk.kinds)
         breaker = Breaker(service.database, service.clock, service.instance)
         leases = Leases(service.database, service.instance)
@@ -85,41 +88,43 @@ async def serve(
                 shop, desk.mirakl[key], intake, service.outbox, service.clock, breaker, leases,
                 service.beat(name, 600.0), every,
             )  # fmt: skip
-            service.loop(name, _after(known, service, poll))
+            service.loop(name, _after(known, service, poll.run))
         await service.run(stop)
 
 
-class _after:
+def _after(known: Consumer, service: Service, loop: Loop) -> Loop:
     """A loop that begins when the reference data is read: an order that overtakes its mapping raises a false case."""
 
-    def __init__(self, known: Consumer, service: Service, poll: Poll) -> None:
-        self._known, self._service, self._poll = known, service, poll
+    async def ends() -> Mapping[Partition, int]:
+        topics = known.handlers.topics
+        partitions = [Partition(topic.name, p) for topic in topics for p in range(topic.partitions)]
+        return (await edge_offsets(service.settings.kafka, partitions))[1]
 
-    async def __call__(self, stop: asyncio.Event) -> None:
-        async def ends() -> Mapping[Partition, int]:
-            topics = self._known.handlers.topics
-            partitions = [Partition(topic.name, p) for topic in topics for p in range(topic.partitions)]
-            return (await edge_offsets(self._service.settings.kafka, partitions))[1]
+    async def run_then(stop: asyncio.Event) -> None:
+        await run_after(known, ends, [], stop)
+        await loop(stop)
 
-        await run_after(self._known, ends, [], stop)
-        await self._poll.run(stop)
+    return run_then
 
 
-def desk_of(service: Service, settings: ServiceSettings, session: aiohttp.ClientSession) -> Desk:
+def desk_of(
+    database: Database, clock: BusinessClock, settings: ServiceSettings, session: aiohttp.ClientSession
+) -> Desk:
     """The clients of every site and shop."""
     shops = {(shop.marketplace_name, shop.shop_id): shop for shop in settings.shops}
     return Desk(
-        service.database,
-        service.clock,
+        database,
+        clock,
         shops,
-        {site: sfcc_client(service, settings, session, site) for site in settings.sfcc.sites},
-        {key: _mirakl_client(service, session, shop_id=key[1], settings=settings, name=key[0]) for key in shops},
+        {site: sfcc_client(database, clock, settings.sfcc, session, site) for site in settings.sfcc.sites},
+        {key: _mirakl_client(database, clock, shop, session) for key, shop in shops.items()},
     )
 
 
-def sfcc_client(service: Service, settings: ServiceSettings, session: aiohttp.ClientSession, site: str) -> SfccClient:
+def sfcc_client(
+    database: Database, clock: BusinessClock, sfcc: Sfcc, session: aiohttp.ClientSession, site: str
+) -> SfccClient:
     """The client of one site."""
-    sfcc = settings.sfcc
     return SfccClient(
         session,
         Instance(
@@ -129,8 +134,8 @@ def sfcc_client(service: Service, settings: ServiceSettings, session: aiohttp.Cl
             account_manager_url=sfcc.account_manager_url,
         ),
         Credentials(sfcc.client_id, sfcc.client_secret.value),
-        CallBudget(service.database, service.clock),
-        service.clock,
+        CallBudget(database, clock),
+        clock,
         account=SFCC_ACCOUNT,
         scopes=SCOPES,
         shopper=Credentials(sfcc.slas_client_id, sfcc.slas_client_secret.value),
@@ -138,22 +143,19 @@ def sfcc_client(service: Service, settings: ServiceSettings, session: aiohttp.Cl
 
 
 def _mirakl_client(
-    service: Service, session: aiohttp.ClientSession, *, shop_id: str, settings: ServiceSettings, name: str
+    database: Database, clock: BusinessClock, shop: ShopSettings, session: aiohttp.ClientSession
 ) -> MiraklClient:
-    shop = settings.shop(name, shop_id)
     market = shop.marketplace
+    budget = CallBudget(
+        database, clock, partner=market.integration == "partner", pages_count={"OR11": market.pages_count}
+    )
     return MiraklClient(
         session,
         market.base_url,
         shop.key(INGESTOR).value,
         shop.account,
-        CallBudget(
-            service.database,
-            service.clock,
-            partner=market.integration == "partner",
-            pages_count={"OR11": market.pages_count},
-        ),
-        shop_id=int(shop_id) if shop_id.isdigit() else None,
+        budget,
+        shop_id=int(shop.shop_id) if shop.shop_id.isdigit() else None,
     )
 
 

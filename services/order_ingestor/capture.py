@@ -166,6 +166,10 @@ class Intake:
                 stage = "held"
             case verdict if terms.live:
                 stage = "owed"
+                if order.stage == "refused":
+                    await close_cases(
+                        tx, about=f"order/{facts.key}", code="order-refused-by-sfcc", explanation="It is sent again."
+                    )
                 owed.append(self._owe(self.kinds.adopt if isinstance(verdict, Adopt) else self.kinds.create, order))
             case _:
                 stage = "observed"

@@ -22,7 +22,7 @@ from services.order_ingestor.creation import order_number
 from services.order_ingestor.model import Buyer, Known
 from services.order_ingestor.pricing import price, to_send
 from services.order_ingestor.sfcc_order import lacking, new_order
-from shared.cases import open_case
+from shared.cases import close_cases, open_case
 from shared.clock import BusinessClock, monotonic
 from shared.database import Database
 from shared.errors import Refused, Transient, UnknownOutcome
@@ -38,6 +38,7 @@ from shared.sfcc.orders import Order
 
 PATIENT: Final = Retry(first_seconds=2.0, longest_seconds=120.0, for_seconds=None, until_due=False)
 """An order that was sold is created, however long SFCC is away; its due time only says which comes first."""
+REFUSED: Final = "order-refused-by-sfcc"
 LINK_AGAIN: Final = timedelta(minutes=15)
 """A number that the marketplace does not show by then is written again."""
 
@@ -190,6 +191,7 @@ class Desk:
     async def _note_number(self, tx: Transaction, order: Known, created: Created, settled: Settled[OrderRef]) -> Known:
         facts = order.facts
         shop = self.shops[facts.marketplace, facts.shop]
+        was_refused = order.stage == "refused"
         order = msgspec.structs.replace(
             order,
             version=order.version + 1,
@@ -215,6 +217,8 @@ class Desk:
             sequence=order.version,
             traceparent=settled.traceparent,
         )
+        if was_refused:
+            await close_cases(tx, about=settled.about, code=REFUSED, explanation="It stands in SFCC now.")
         await self._compare(tx, order, created, shop)
         if facts.state == "CANCELED" or order.sfcc.shipping != "not_shipped" or order.sfcc.net is not None:
             await self._owe_update(tx, order, settled)
@@ -255,7 +259,7 @@ class Desk:
             return msgspec.structs.replace(order, stage="left")
         await open_case(
             tx,
-            "order-refused-by-sfcc",
+            REFUSED,
             about=settled.about,
             cause=settled.about,
             due_at=settled.due_at,

@@ -63,15 +63,15 @@ class Poll:
         async def work(lease: Lease) -> None:
             while not stop.is_set():
                 started = self.clock.now()
-                await self._patiently(self.read_changes)
+                await self.guarded(self.read_changes)
                 if await self._rescan_is_due():
-                    await self._patiently(self.rescan)
+                    await self.guarded(self.rescan)
                 self.beat()
                 await pause(self.clock, started + self.every, stop, self.beat)
 
         await self.leases.run(f"order-ingestor/{self.shop.account}", work, stop)
 
-    async def _patiently(self, read: Callable[[], Awaitable[int]]) -> None:
+    async def guarded(self, read: Callable[[], Awaitable[int]]) -> None:
         """One broken shop stops nobody: the breaker asks for a person, and the next round tries again."""
         try:
             async with self.breaker.guard(self.shop.account, self.outbox):

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,26 @@ from sandbox.sfcc.app import build as build_sfcc
 from sandbox.sfcc.config import Config as SfccConfig
 from sandbox.sfcc.config import SiteConfig
 from sandbox.sfcc.instance import Instance
-from services.order_ingestor.__main__ import MIGRATIONS, PACE, serve
-from shared.clock import set_speed
+from services.order_ingestor.__main__ import MIGRATIONS, PACE, SFCC_ACCOUNT, desk_of, serve
+from services.order_ingestor.capture import Intake
+from services.order_ingestor.following import Following
+from services.order_ingestor.owing import Desk
+from services.order_ingestor.polling import Poll
+from shared.breaker import Breaker
+from shared.clock import BusinessClock, set_speed
+from shared.codec import decode
 from shared.database import Database, migrate
-from shared.events.base import Event
+from shared.envelope import Envelope
+from shared.events.base import Event, schema_uri
 from shared.events.catalog import OfferMapped
+from shared.handlers import Received
+from shared.http import open_session
 from shared.kafka import BatchProducer, Partition, ensure_topics, partition_of
-from shared.obligations import Pace
+from shared.leases import Leases
+from shared.obligations import Obligations, Pace
+from shared.outbox import Outbox, decode_headers
 from shared.settings import ServiceSettings, load
+from shared.telemetry import new_traceparent
 from shared.topics import INGESTOR, TOPICS, topic_of
 from tests.kit.flow import record_parts
 
@@ -291,3 +304,102 @@ async def ground(
     finally:
         await mirakl_bound.stop()
         await sfcc_bound.stop()
+
+
+@dataclass
+class Hands:
+    """The service's own parts without Kafka, moved by hand: read a shop, work off what is owed."""
+
+    ground: Ground
+    outbox: Outbox
+    clock: BusinessClock
+    desk: Desk
+    intake: Intake
+    following: Following
+
+    def poll(self, shop: str = "2001") -> Poll:
+        key = (self.ground.market + ("-net" if shop >= "3000" else ""), shop)
+        holder = uuid.uuid4().hex
+        database = self.outbox.database
+        return Poll(
+            self.desk.shops[key],
+            self.desk.mirakl[key],
+            self.intake,
+            self.outbox,
+            self.clock,
+            Breaker(database, self.clock, holder),
+            Leases(database, holder),
+        )
+
+    async def know(self, **products: str | tuple[str, int]) -> None:
+        """Offers of shop 2001, by SKU with underscores, and what they sell."""
+        for sku, product in products.items():
+            name, pack = product if isinstance(product, tuple) else (product, 1)
+            await self.tell(self.ground.mapped(sku.replace("_", "-"), name, pack))
+
+    async def know_all(self, shop: int = 2001) -> None:
+        market = "beta" if shop >= 3000 else "alpha"
+        name = self.ground.market + ("-net" if shop >= 3000 else "")
+        for n, sku in enumerate(self.ground.mirakl.markets[market].shops[shop].offers):
+            await self.outbox.database.execute(
+                "INSERT INTO offer_products VALUES ($1, $2, $3, 1, $4, 1) ON CONFLICT DO NOTHING",
+                name,
+                str(shop),
+                sku,
+                f"P{n % 12 + 1:06d}",
+            )
+
+    async def tell(self, event: Event) -> None:
+        """Let the reactors handle an event as their consumer would."""
+        self.ground.sequence += 1
+        envelope = envelope_of(event, self.ground.sequence)
+        received = Received(event, envelope, topic_of(type(event)).name, 0, self.ground.sequence)
+        async with self.outbox.transaction() as tx:
+            await self.following.handlers().routes[type(event).TYPE].handler.apply([received], tx)
+
+    def worker(self, pace: Pace | None = None) -> Obligations:
+        kinds = (self.desk.kinds.create, self.desk.kinds.adopt, self.desk.kinds.update, self.desk.link)
+        return Obligations(self.outbox, kinds, uuid.uuid4().hex, pace=pace or BRISK)
+
+    async def work_off(self, seconds: float = 30.0) -> None:
+        """Do what is owed until nothing is."""
+        stop = asyncio.Event()
+        running = asyncio.create_task(self.worker().run(stop))
+        try:
+            await until(self.owes_nothing, seconds)
+        finally:
+            stop.set()
+            await running
+
+    async def owes_nothing(self) -> bool:
+        return not await self.outbox.database.fetchval("SELECT EXISTS (SELECT 1 FROM obligations WHERE state = 'open')")
+
+    async def said(self, order_id: str) -> list[Event]:
+        """The events of an order that wait for the relay, in their order."""
+        rows = await self.outbox.database.fetch(
+            "SELECT value, headers FROM outbox WHERE topic = 'orders' AND key LIKE $1 ORDER BY position",
+            f"%/{order_id}",
+        )
+        return [decode(dict(decode_headers(row["headers"]))["ce_type"].decode(), row["value"]) for row in rows]
+
+
+BRISK = Pace(workers=16, per_account=16, lease_seconds=2.0, idle_seconds=0.02, rescue_seconds=0.2)
+
+
+@asynccontextmanager
+async def hands(here: Ground) -> AsyncIterator[Hands]:
+    """One process's parts, without its loops."""
+    clock = BusinessClock()
+    await clock.synchronize(here.database)
+    outbox = Outbox(here.database, INGESTOR, clock)
+    async with open_session() as session:
+        desk = desk_of(here.database, clock, here.settings, session)
+        intake = Intake(desk.shops, SFCC_ACCOUNT, desk.kinds)
+        yield Hands(here, outbox, clock, desk, intake, Following(intake, desk))
+
+
+def envelope_of(event: Event, sequence: int) -> Envelope:
+    return Envelope(
+        f"test/{event.key}/{sequence}", "/test", event.TYPE, datetime.now(UTC), event.key, sequence,
+        schema_uri(type(event)), new_traceparent(),
+    )  # fmt: skip
