@@ -59,6 +59,7 @@ class Catalogue:
         self._variants: dict[str, dict[str, dict[str, str]]] = {}
         self._master_of: dict[str, str] = {}
         self._ids: list[str] = []
+        self._sellable: list[str] | None = None
         self._version = 0
         self._searches: dict[bytes, tuple[int, list[str]]] = {}
         for product in config.products or _made_up(config, random.Random(f"products-{seed}")):
@@ -72,7 +73,9 @@ class Catalogue:
 
     def sellable(self) -> list[str]:
         """The ids of all products that can be in a basket, in the order of their ids."""
-        return [product["id"] for product in self if not product["type"]["master"]]
+        if self._sellable is None:
+            self._sellable = [product["id"] for product in self if not product["type"]["master"]]
+        return self._sellable
 
     def categories(self) -> list[str]:
         """All categories, below the root."""
@@ -222,6 +225,7 @@ class Catalogue:
 
     def _changed(self, *, ids: bool) -> None:
         self._version += 1
+        self._sellable = None
         if ids:
             self._ids = []
 
