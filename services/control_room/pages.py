@@ -11,11 +11,11 @@ import hashlib
 import secrets
 import tomllib
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, cast
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import urlencode
 
 import aiohttp_jinja2
 import jinja2
@@ -29,8 +29,10 @@ from services.control_room import queries, views
 from services.control_room.access import SESSION_SECONDS, Act, People, Person, Session, Sessions
 from services.control_room.actions import ChangedMeanwhile, Desk, Settled, line_of
 from services.control_room.folds import Case, Order, fold_case, fold_order
+from services.control_room.links import about_url, case_url, offer_url, order_url, path_of_ours
+from shared.clock import monotonic
 from shared.database import Database
-from shared.errors import Permanent, Transient
+from shared.errors import Fatal, Permanent, Transient
 from shared.events.decisions import LineAnswer
 from shared.handbook import HANDBOOK
 from shared.mappings import CARRIERS, SKUS, Carrier, InvalidMapping, Mapped, MappingTable, Product
@@ -71,6 +73,9 @@ class Room:
     trace_url: str | None = None
     secure: bool = False
     """Cookies over HTTPS only."""
+    _glanced: Mapping[str, Any] | None = None
+    _glance_until: float = 0.0
+    _glancing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     # Application --------------------------------------------------------------------------------
 
@@ -180,6 +185,8 @@ class Room:
             raise
         except web.HTTPException as error:
             return self._error_page(request, error.status, error.text or error.reason)
+        except Permanent as error:
+            return self._error_page(request, 400, f"This cannot be written down: {error}")
         except Transient as error:
             log.warning("page_waits", path=request.path, reason=str(error))
             return self._error_page(request, 503, "The database does not answer just now. Nothing is lost; try again.")
@@ -189,7 +196,12 @@ class Room:
         """Who is it? Strangers may sign in, and nothing else."""
         if request.path.startswith("/static/"):
             return await handler(request)
-        self.people.refresh()
+        if any("\0" in text for text in (request.path, *request.query.values())):
+            raise web.HTTPBadRequest(text="An address holds no NUL character.")
+        try:
+            self.people.refresh()
+        except Fatal as error:
+            log.error("people_not_read", reason=str(error))  # Those who were known before may go on.
         session = self.sessions.read(request.cookies.get(COOKIE))
         person = self.people.by_id(session.person_id) if session and session.person_id else None
         if session is not None:
@@ -277,7 +289,7 @@ class Room:
     async def sign_in(self, request: web.Request) -> web.StreamResponse:
         """In, with a new session; what was wrong is not told apart."""
         form = await request.post()
-        login, to = _text(form, "login"), _back(_text(form, "next"))
+        login, to = _text(form, "login"), path_of_ours(_text(form, "next"))
         door = "/sign-in?" + urlencode({"next": to})
         if self.people.is_barred(login):
             raise Told(door, "Too many attempts. Wait five minutes, then try again.", "bad")
@@ -301,7 +313,7 @@ class Room:
         """Everything at a glance."""
         now = self.clock.now()
         figures, due, teams = await asyncio.gather(
-            queries.glance(self.database, now), queries.deadlines(self.database), queries.case_counts(self.database)
+            self._glance(now), queries.deadlines(self.database), queries.case_counts(self.database)
         )
         return await self._render(
             request,
@@ -314,6 +326,15 @@ class Room:
             bars=views.bars(figures["hours"]),
             letters=figures["letters"],
         )
+
+    async def _glance(self, now: datetime) -> Mapping[str, Any]:
+        """The figures, read once for all who look, and never for more than a tenth of the time."""
+        async with self._glancing:
+            if self._glanced is None or monotonic() >= self._glance_until:
+                started = monotonic()
+                self._glanced = await queries.glance(self.database, now)
+                self._glance_until = monotonic() + max(1.0, 10 * (monotonic() - started))
+            return self._glanced
 
     # Cases --------------------------------------------------------------------------------------
 
@@ -413,6 +434,9 @@ class Room:
             net=views.money(order.net),
             steps=views.steps(order),
             timeline=[(row, views.sentence(event), getattr(event, "by", None)) for row, event in events],
+            remedies=[views.Remedy("answer", {"marketplace": marketplace, "order_id": order_id})]
+            if order.stage == "answer" and order.lines
+            else [],
             cases=await queries.cases_about(self.database, f"order/{marketplace}/{order_id}"),
         )
 
@@ -547,7 +571,7 @@ class Room:
     async def set_mapping(self, request: web.Request) -> web.StreamResponse:
         """Map a value; everything that waited for it goes on."""
         form, person = await self._form(request, "map")
-        table, back = _table(request), _back(_text(form, "back"))
+        table, back = _table(request), path_of_ours(_text(form, "back"))
         marketplace, left, right = (_text(form, name) for name in ("marketplace", "left", "right"))
         if not (marketplace and left and right):
             raise Told(back, "A mapping needs a marketplace, a value and what it is mapped to.", "bad")
@@ -572,7 +596,7 @@ class Room:
     async def remove_mapping(self, request: web.Request) -> web.StreamResponse:
         """Map a value to nothing any more."""
         form, person = await self._form(request, "map")
-        table, back = _table(request), _back(_text(form, "back"))
+        table, back = _table(request), path_of_ours(_text(form, "back"))
         left = _text(form, "left")
         try:
             changed = await self.desk.remove_mapping(
@@ -616,7 +640,7 @@ class Room:
         """Let a rule hold from now on."""
         form, person = await self._form(request, "rule")
         marketplace, shop, name = (_text(form, part) for part in ("marketplace", "shop", "rule"))
-        back = _back(_text(form, "back"))
+        back = path_of_ours(_text(form, "back"))
         try:
             settings = read_settings(_text(form, "settings"))
             changed = await self.desk.set_rule(
@@ -638,7 +662,7 @@ class Room:
         """Let a rule hold no longer."""
         form, person = await self._form(request, "rule")
         marketplace, shop, name = (_text(form, part) for part in ("marketplace", "shop", "rule"))
-        back = _back(_text(form, "back"))
+        back = path_of_ours(_text(form, "back"))
         try:
             changed = await self.desk.set_rule(
                 person,
@@ -759,7 +783,7 @@ def _as_toml(settings: Mapping[str, Any]) -> str:
 
 def _text(form: Mapping[str, Any], name: str) -> str:
     value = form.get(name, "")
-    return value.strip() if isinstance(value, str) else ""
+    return value.replace("\0", "").strip() if isinstance(value, str) else ""
 
 
 def _seen(form: Mapping[str, Any]) -> str | None:
@@ -769,14 +793,6 @@ def _seen(form: Mapping[str, Any]) -> str | None:
 def _number(request: web.Request) -> int:
     text = request.query.get("page", "1")
     return int(text) if text.isdigit() and len(text) < 5 else 1
-
-
-def _back(path: str) -> str:
-    """A path of this site, and of no other."""
-    parts = urlsplit(path)
-    if not path.startswith("/") or path.startswith("//") or "\\" in path or parts.scheme or parts.netloc:
-        return "/"
-    return path
 
 
 def _page_url(request: web.Request, number: int) -> str:
@@ -795,36 +811,6 @@ def _stamp(at: datetime | None, person: Person | None, now: datetime) -> Markup:
     return Markup('<time datetime="{}" title="{}">{}</time>').format(
         at.isoformat(), f"{local:%Y-%m-%d %H:%M:%S %Z}", text
     )
-
-
-def case_url(case_id: str) -> str:
-    """The page of a case."""
-    return "/cases/" + quote(case_id, safe="/")
-
-
-def order_url(marketplace: str, order_id: str) -> str:
-    """The page of an order."""
-    return f"/orders/{quote(marketplace)}/{quote(order_id, safe='/')}"
-
-
-def offer_url(marketplace: str, shop: str, shop_sku: str) -> str:
-    """The page of an offer."""
-    return "/offer?" + urlencode({"marketplace": marketplace, "shop": shop, "sku": shop_sku})
-
-
-def about_url(ref: str | None) -> str | None:
-    """The page of an object reference, where it has one."""
-    kind, _, key = (ref or "").partition("/")
-    parts = key.split("/", 2)
-    match kind, len(parts):
-        case "order", 2 | 3:
-            return order_url(parts[0], key.partition("/")[2])
-        case "offer", 3:
-            return offer_url(*parts)
-        case "mapping", 3 if parts[1] in TABLES:
-            return f"/mapping/{parts[1]}?" + urlencode({"marketplace": parts[0], "left": parts[2]})
-        case _:
-            return None
 
 
 _DIGESTS: dict[str, str] = {}

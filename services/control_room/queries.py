@@ -236,7 +236,19 @@ async def orders(database: Database, wanted: OrderFilter, now: datetime, number:
 
 async def order_marketplaces(database: Database) -> list[str]:
     """The marketplaces that orders came from."""
-    rows = await database.fetch("SELECT DISTINCT marketplace FROM room_orders ORDER BY 1")
+    return await _distinct_marketplaces(database, "room_orders")
+
+
+async def _distinct_marketplaces(database: Database, table: str) -> list[str]:
+    """One look into the primary key's index per marketplace, however many lines there are."""
+    rows = await database.fetch(
+        f"""WITH RECURSIVE found AS (
+                SELECT min(marketplace) AS marketplace FROM {table}
+                UNION ALL
+                SELECT (SELECT min(marketplace) FROM {table} AS t WHERE t.marketplace > found.marketplace)
+                FROM found WHERE found.marketplace IS NOT NULL)
+            SELECT marketplace FROM found WHERE marketplace IS NOT NULL"""
+    )
     return [row["marketplace"] for row in rows]
 
 
@@ -267,8 +279,8 @@ _OFFER_SHOWS: Mapping[str, str] = {
 
 
 async def offers(database: Database, show: str, text: str, number: int) -> Page:
-    """Offers, those that wait longest first where they wait, by SKU otherwise."""
-    order = "as_of NULLS LAST, shop_sku" if show in ("waiting", "held", "rejected") else "shop_sku, marketplace, shop"
+    """Offers, those that wait longest first where they wait, by place and SKU otherwise."""
+    order = "as_of NULLS LAST, shop_sku" if show in ("waiting", "held", "rejected") else "marketplace, shop, shop_sku"
     return await _page(
         database,
         f"""SELECT o.*, p.name FROM room_offers AS o LEFT JOIN room_products AS p USING (product_id)
@@ -325,13 +337,9 @@ async def mapping(database: Database, marketplace: str, kind: str, left: str) ->
 
 
 async def marketplaces(database: Database) -> list[str]:
-    """Every marketplace that anything was told of."""
-    rows = await database.fetch(
-        """SELECT marketplace FROM room_orders UNION SELECT marketplace FROM mapping_versions
-           UNION SELECT marketplace FROM room_offers UNION SELECT marketplace FROM room_cases
-           WHERE marketplace IS NOT NULL ORDER BY 1"""
-    )
-    return [row["marketplace"] for row in rows]
+    """Every marketplace that orders, offers or mappings were told of."""
+    tables = ("room_orders", "room_offers", "mapping_versions")
+    return sorted({name for table in tables for name in await _distinct_marketplaces(database, table)})
 
 
 async def rules(database: Database) -> Sequence[Row]:

@@ -69,9 +69,6 @@ document.addEventListener("submit", (event) => {
   // After the event, so that the pressed button's own value is still sent.
   setTimeout(() => form.querySelectorAll("button").forEach((button) => (button.disabled = true)));
 });
-document.addEventListener("change", (event) => {
-  if (event.target.matches("select[data-auto]")) event.target.form.requestSubmit();
-});
 document.addEventListener("visibilitychange", refresh);
 window.addEventListener("pageshow", (event) => {
   // Back from the browser's memory: buttons that were pressed may be pressed again.

@@ -136,6 +136,13 @@ async def test_a_session_ends_when_its_owners_password_or_role_changes(
         await visitor.get("/", 303)
 
 
+async def test_those_who_were_known_go_on_while_the_peoples_file_is_broken(room: Room, tmp_path: Path) -> None:
+    room.people = People(people_file(tmp_path))
+    async with visit(room, "ada") as visitor:
+        room.people.path.write_text("[[people")
+        assert "Ada Brandt" in await visitor.get("/")
+
+
 def test_a_forged_or_foreign_cookie_is_no_session() -> None:
     session = Sessions("one").new()
 

@@ -12,7 +12,8 @@ import pytest
 from services.control_room import queries
 from services.control_room.access import Person
 from services.control_room.actions import ChangedMeanwhile, line_of
-from services.control_room.pages import Room, about_url, case_url, read_settings
+from services.control_room.links import about_url, case_url
+from services.control_room.pages import Room, read_settings
 from services.control_room.queries import CaseFilter
 from shared.codec import decode
 from shared.database import Database
@@ -291,6 +292,28 @@ async def test_an_order_is_answered_line_by_line_by_a_person(room: Room, databas
         (False, "out-of-stock"),
     ]
     assert (event["by"], event["role"], event["case_id"]) == ("u-olga", "operations", case_id)
+
+
+async def test_an_order_without_a_case_is_answered_on_its_own_page(room: Room, database: Database) -> None:
+    teller = Teller.new()
+    sell(teller, captured("W-3-A", NOW), "captured")
+    await tell(database, *teller.told)
+    async with visit(room, "olga") as olga:
+        back = await olga.fill_in("/orders/worten-pt/W-3-A", "/answer", **{"line-1": "accept"})
+        assert "Answered." in back
+        assert "A person answered" in back
+
+
+async def test_what_no_event_can_hold_is_refused_in_words(room: Room, database: Database, case_id: str) -> None:
+    async with visit(room, "olga") as olga:
+        form = forms_of(await olga.get(case_url(case_id)))["/note"]
+        answer = await olga.post("/note", form.fields | {"note": "x" * 2_001})
+        assert answer.status == 400
+        assert "cannot be written down" in await answer.text()
+        await olga.get("/cases?q=%00", 400)
+        assert "Written down." in await olga.fill_in(case_url(case_id), "/note", note="a\0b")
+    ((_, _, event),) = await published(database)
+    assert event["note"] == "ab"
 
 
 async def test_an_order_that_waits_for_no_answer_takes_none(room: Room, database: Database, case_id: str) -> None:

@@ -87,7 +87,10 @@ CREATE TABLE room_orders (
     PRIMARY KEY (marketplace, order_id)
 );
 CREATE INDEX room_orders_stage ON room_orders (stage, due_at);
-CREATE INDEX room_orders_captured ON room_orders (captured_at DESC);
+CREATE INDEX room_orders_captured ON room_orders (captured_at DESC NULLS LAST, order_id);
+CREATE INDEX room_orders_answered ON room_orders (answered_at);
+CREATE INDEX room_orders_created ON room_orders (sfcc_at);
+CREATE INDEX room_orders_shipped ON room_orders (shipped_at);
 CREATE INDEX room_orders_by_id ON room_orders (order_id text_pattern_ops);
 CREATE INDEX room_orders_by_basket ON room_orders (commercial_id text_pattern_ops);
 CREATE INDEX room_orders_by_number ON room_orders (sfcc_order_no text_pattern_ops);
@@ -123,6 +126,7 @@ CREATE TABLE room_offers (
 ) WITH (fillfactor = 70);
 CREATE INDEX room_offers_by_sku ON room_offers (shop_sku text_pattern_ops);
 CREATE INDEX room_offers_by_product ON room_offers (product_id text_pattern_ops);
+CREATE INDEX room_offers_read ON room_offers (catalog_at);
 CREATE INDEX room_offers_confirmed ON room_offers (confirmed_at);
 CREATE INDEX room_offers_not_confirmed ON room_offers (stock_state, as_of) WHERE stock_state <> 'confirmed';
 CREATE INDEX room_offers_troubled ON room_offers (catalog_state) WHERE catalog_state IN ('rejected', 'removed');
