@@ -12,7 +12,6 @@ from sandbox.common.server import Answer
 from sandbox.mirakl import orders, views
 from sandbox.mirakl.call import Call, descending, offset_page
 from sandbox.mirakl.config import CustomField
-from sandbox.mirakl.money import decimals
 from sandbox.mirakl.refusals import Refused, bad, missing
 from sandbox.mirakl.state import Line, Marketplace, Order, Reduction, Shop
 
@@ -188,11 +187,6 @@ def _checked(call: Call, one: dict[str, Any], kind: str, entered: dict[str, list
     currency = one.get("currency_iso_code")
     if currency is not None and currency != order.currency:
         raise bad(f"currency_iso_code {currency} is not the order's {order.currency}.", "VALIDATION_ERROR")
-    for name in ("amount", "shipping_amount"):
-        if -one[name].as_tuple().exponent > decimals(order.currency) and one[name] != round(
-            one[name], decimals(order.currency)
-        ):
-            raise bad(f"{name} {one[name]} has more decimals than {order.currency} has.", "VALIDATION_ERROR")
     orders.reason_for(call.market, kind, one["reason_code"])
     if line.id in entered:
         raise bad(f"Order line {line.id} is named twice.", "VALIDATION_ERROR")

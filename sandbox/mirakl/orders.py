@@ -12,7 +12,7 @@ from decimal import Decimal
 
 from sandbox.mirakl import ledger
 from sandbox.mirakl.config import Reason
-from sandbox.mirakl.money import ZERO, share
+from sandbox.mirakl.money import ZERO, rounded, share
 from sandbox.mirakl.refusals import bad, missing
 from sandbox.mirakl.state import Line, Marketplace, Order, Reduction, Shop, TaxAmount, Tracking
 
@@ -401,6 +401,8 @@ def reduction(
             f"Order line {line.id}: {amount} + {shipping_amount} is more than the {left} + {left_shipping} left.",
             "VALIDATION_ERROR",
         )
+    for value in (amount, shipping_amount):
+        _in_cents(order, line, value)
     if not amount and not shipping_amount:
         raise bad(f"Order line {line.id}: nothing to refund or cancel.", "VALIDATION_ERROR")
     whole, part = line.price + line.shipping_price, amount + shipping_amount
@@ -417,46 +419,53 @@ def reduction(
         commission=share(line.commission, part, whole, order.currency, given=given, last=last),
         commission_tax=share(line.commission_tax, part, whole, order.currency, given=given_tax, last=last),
         taxes=_tax_shares(
-            order, line.taxes, taxes, amount, line.price, [one.taxes for one in earlier], amount == left, line.id
+            order, line, line.taxes, taxes, amount, line.price, [one.taxes for one in earlier], amount == left
         ),
         shipping_taxes=_tax_shares(
             order,
+            line,
             line.shipping_taxes,
             shipping_taxes,
             shipping_amount,
             line.shipping_price,
             [one.shipping_taxes for one in earlier],
             shipping_amount == left_shipping,
-            line.id,
         ),
     )
 
 
+def _in_cents(order: Order, line: Line, value: Decimal) -> None:
+    """Raises Refused for an amount with more decimals than its currency has."""
+    if value != rounded(value, order.currency):
+        raise bad(f"Order line {line.id}: {value} has more decimals than {order.currency} has.", "VALIDATION_ERROR")
+
+
 def _tax_shares(
     order: Order,
+    line: Line,
     taxes: list[TaxAmount],
     named: Mapping[str, Decimal] | None,
     part: Decimal,
     whole: Decimal,
     earlier: list[list[TaxAmount]],
     last: bool,
-    line_id: str,
 ) -> list[TaxAmount]:
     """The taxes of a part: as named, computed where the tax is proportional, refused where it is not."""
     named = named or {}
     unknown = named.keys() - {tax.code for tax in taxes}
     if unknown:
-        raise bad(f"Order line {line_id} has no tax {', '.join(sorted(unknown))}.", "VALIDATION_ERROR")
+        raise bad(f"Order line {line.id} has no tax {', '.join(sorted(unknown))}.", "VALIDATION_ERROR")
     shares = []
     for tax in taxes:
         given = sum((one.amount for group in earlier for one in group if one.code == tax.code), ZERO)
         if tax.code in named:
             amount = named[tax.code]
             if amount < 0 or amount > tax.amount - given:
-                raise bad(f"Order line {line_id}: tax {tax.code} has {tax.amount - given} left.", "VALIDATION_ERROR")
+                raise bad(f"Order line {line.id}: tax {tax.code} has {tax.amount - given} left.", "VALIDATION_ERROR")
+            _in_cents(order, line, amount)
         elif tax.rule == "NONE":
             if part:
-                raise bad(f"Order line {line_id}: the amount of tax {tax.code} is required.", "VALIDATION_ERROR")
+                raise bad(f"Order line {line.id}: the amount of tax {tax.code} is required.", "VALIDATION_ERROR")
             amount = ZERO
         else:
             amount = share(tax.amount, part, whole, order.currency, given=given, last=last and bool(part))

@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from sandbox.common.server import start
 from sandbox.mirakl.app import SANDBOX, build
+from sandbox.mirakl.money import rounded
 from sandbox.mirakl.operations import ORDER_STATES
 from sandbox.mirakl.state import GONE, Order, Shop
 from tests.sandbox.mirakl.conftest import Reply, Seller, quiet_config
@@ -31,10 +32,12 @@ class Trade(RuleBasedStateMachine):
         multi_shipment=st.booleans(),
         debit_seconds=st.sampled_from((0.0, 3600.0, None)),
         refund_seconds=st.sampled_from((0.0, 600.0)),
+        currency=st.sampled_from(("EUR", "JPY", "KWD")),
     )
-    def open_shop(self, **changes: Any) -> None:
+    def open_shop(self, currency: str, **changes: Any) -> None:
         config = quiet_config(behaviour_enforce_limits=False, reserve_rate=0.1, subscription=1.0, **changes)
         config.offers, config.products = 4, 4
+        config.marketplaces[0].shops[0].currency = currency
         self.loop = asyncio.new_event_loop()
         app = build(config, seed=3)
         self.sandbox = app[SANDBOX]
@@ -42,7 +45,6 @@ class Trade(RuleBasedStateMachine):
         self.session = self.loop.run_until_complete(_session())
         self.seller = Seller(self.session, self.bound.url)
         self.initial = {offer.sku: offer.quantity for offer in self.shop.offers.values()}
-        self.commissions: dict[str, tuple[Decimal, Decimal]] = {}
 
     def teardown(self) -> None:
         if hasattr(self, "loop"):
@@ -207,6 +209,8 @@ class Trade(RuleBasedStateMachine):
                         if order.tax_mode == "TAX_EXCLUDED":
                             sale -= sum(tax.amount for tax in (*one.taxes, *one.shipping_taxes))
             assert sum(entry.amount for entry in self.shop.entries_by_order.get(order.id, ())) == sale
+        for entry in self.shop.entries:
+            assert entry.amount == rounded(entry.amount, self.shop.config.currency)
         for cycle in self.shop.cycles:
             assert sum(entry.amount for entry in self.shop.entries if entry.cycle is cycle) == 0
         assert self.shop.reserve >= 0

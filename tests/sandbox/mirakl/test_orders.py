@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from sandbox.mirakl.config import Tax
 from tests.sandbox.mirakl.conftest import MakeWorld, Seller, World
 
 
@@ -198,6 +199,7 @@ async def test_a_refund_takes_its_share_of_commission_and_the_last_one_what_is_l
 
     assert (await refund("33.33", "0")).status == 200
     assert (await refund("66.69", "0")).payload["code"] == "VALIDATION_ERROR", "more than is left"
+    assert (await refund("1.001", "0")).payload["code"] == "VALIDATION_ERROR", "tenths of a cent"
     assert (await refund("66.68", "5")).status == 200
     shown = (await seller.order(order["order_id"]))["order_lines"][0]
     assert shown["order_line_state"] == "REFUNDED"
@@ -300,3 +302,25 @@ async def test_taxes_stand_beside_the_price_or_in_it(world: World) -> None:
     (outside,) = await beta.sell(shop=3001, lines=[{"sku": "SKU-000001", "price": "100", "shipping_price": "0"}])
     line = (await beta.order(outside["order_id"]))["order_lines"][0]
     assert (line["price"], line["taxes"][0]["amount"]) == (100, 20)
+
+
+async def test_taxes_of_a_refund_are_computed_where_proportional_and_asked_for_where_not(make_world: MakeWorld) -> None:
+    taxes = [Tax("VAT", 0.2), Tax("FIXED", 0.1, "NONE")]
+    world: World = await make_world(tax_mode="TAX_EXCLUDED", taxes=taxes)
+    lines = [{"sku": "SKU-000001", "price": "100", "shipping_price": "0"}]
+    (order,) = await world.seller.sell(lines=lines, state="SHIPPED")
+    one = {"order_line_id": order["lines"][0]["id"], "amount": 50, "shipping_amount": 0, "reason_code": "15"}
+
+    async def refund(**more: Any) -> Any:
+        return await world.seller.call("OR28", json={"refunds": [{**one, **more}], "order_tax_mode": "TAX_EXCLUDED"})
+
+    assert (await refund()).status == 400, "the amount of FIXED is not said"
+    assert (await refund(taxes=[{"code": "FIXED", "amount": 10.01}])).status == 400, "more than there is"
+    assert (await refund(taxes=[{"code": "FIXED", "amount": 0.001}])).status == 400
+    assert (await refund(taxes=[{"code": "OTHER", "amount": 1}])).status == 400
+    assert (await refund(taxes=[{"code": "FIXED", "amount": 4}], currency_iso_code="USD")).status == 400
+    done = await refund(taxes=[{"code": "FIXED", "amount": 4}])
+    assert [(tax["code"], tax["amount"]) for tax in done.payload["refunds"][0]["taxes"]] == [("VAT", 10), ("FIXED", 4)]
+    await world.seller.control("PATCH", "/behaviour/alpha", {"partial_failure": "partial"})
+    both = {"refunds": [{**one, "taxes": [{"code": "FIXED", "amount": 1}]}, {**one, "order_line_id": "nothing"}]}
+    assert len((await world.seller.call("OR28", json=both)).payload["refunds"]) == 1
