@@ -156,7 +156,7 @@ _filter_members |= {
 SEARCH = Record(
     {
         "limit": Number(smallest=1, largest=200, whole=True),
-        "offset": Number(smallest=0, largest=10**9, whole=True),
+        "offset": Number(smallest=0, whole=True),
         "query": QUERY,
         "sorts": ListOf(
             Record({"field": Text(longest=256), "sortOrder": Text(choices=("asc", "desc"))}, required=("field",))

@@ -1,9 +1,9 @@
 """Shapes: what a request may look like, declared as data and checked in one pass.
 
-A shape is a plain value (`Text`, `Number`, `Flag`, `Instant`, `ListOf`, `Record`); `faults_of(shape, value)` returns
-every departure from it as a `Violation`, never only the first, so that a test reads the whole list of what its client
-got wrong. Nothing here knows an operation: the table of operations names the shapes, and the vendor's published
-contract is compared with the table by the tests.
+A shape is a plain value (`Text`, `Number`, `Flag`, `Instant`, `ListOf`, `Record`); `violations_of(shape, value)`
+returns every departure from it as a `Violation`, never only the first, so that a test reads the whole list of what
+its client got wrong. Nothing here knows an operation: the table of operations names the shapes, and the vendor's
+published contract is compared with the table by the tests.
 """
 
 from __future__ import annotations
