@@ -308,6 +308,20 @@ def set_stock(instance: Instance, call: ControlCall) -> Any:
     return _stock(instance, change.product_id)
 
 
+def remove_stock(instance: Instance, call: ControlCall) -> Any:
+    product, place = call.query.get("product_id", ""), call.query.get("place", "")
+    if instance.config.inventory == "oci":
+        places = [place] if place else instance.stock.locations
+        removed = sum(instance.stock.delete(one, product) for one in places)
+    else:
+        lists = [instance.inventory_list(place)] if place else list(instance.lists.values())
+        held = [one for one in lists if one.find(product) is not None]
+        for one in held:
+            one.remove(product)
+        removed = len(held)
+    return {"removed": removed}
+
+
 def list_products(instance: Instance, call: ControlCall) -> Any:
     rows = [
         {
@@ -430,6 +444,8 @@ def endpoints(instance: Instance) -> tuple[Endpoint, ...]:
         Endpoint("GET", "/control/stock", "Stock and what is available to sell", does(show_stock),
                  query={"product_id": str, **page}),
         Endpoint("PUT", "/control/stock", "Count a product anew", does(set_stock), StockChange),
+        Endpoint("DELETE", "/control/stock", "Take a product's record away", does(remove_stock),
+                 query={"product_id": str, "place": str}),
         Endpoint("GET", "/control/reservations", "Reservation documents", does(list_reservations),
                  query={"state": str, **page}),
         Endpoint("GET", "/control/products", "Products with their prices", does(list_products), query=page),

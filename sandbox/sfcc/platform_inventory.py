@@ -100,10 +100,6 @@ class InventoryRecord:
         self.move(-quantity, now)
         return True
 
-    def can_take(self, quantity: Decimal) -> bool:
-        """True where the ATS covers the quantity."""
-        return self.perpetual or self.ats >= quantity
-
 
 class InventoryList:
     """A list of records. `default_in_stock` makes a product without a record sellable without limit."""
@@ -115,7 +111,6 @@ class InventoryList:
         self.created = now
         self.modified = now
         self._records: dict[str, InventoryRecord] = {}
-        self._ids: list[str] = []
 
     def __iter__(self) -> Iterator[InventoryRecord]:
         return iter(self._records.values())
@@ -127,19 +122,12 @@ class InventoryList:
         """The record of a product."""
         return self._records.get(product_id)
 
-    def page(self, start: int, count: int) -> list[InventoryRecord]:
-        """A page in the order in which records were made."""
-        if len(self._ids) != len(self._records):
-            self._ids = list(self._records)
-        return [self._records[product_id] for product_id in self._ids[start : start + count]]
-
     def put(self, product_id: str, now: datetime) -> InventoryRecord:
         """The record of a product, made where there is none."""
         record = self._records.get(product_id)
         if record is None:
             record = InventoryRecord(product_id=product_id, created=now, modified=now, reset=now)
             self._records[product_id] = record
-            self._ids.append(product_id)
         return record
 
     def remove(self, product_id: str) -> None:

@@ -1,8 +1,8 @@
 """Refusals: the errors the sandbox answers with, each in the body its API family documents.
 
-Four families differ: SCAPI answers `application/problem+json` (type, title, detail), Omnichannel Inventory (OCI) a
-body of its own (`errorCode`, `message`), OCAPI a `fault`, and the two token issuers OAuth's `error` and
-`error_description`. A rule raises `Refusal`; only the HTTP layer turns it into bytes.
+Families differ: SCAPI answers `application/problem+json` (type, title, detail), Omnichannel Inventory (OCI) a body of
+its own (`errorCode`, `message`), the two token issuers OAuth's `error` and `error_description`, WebDAV plain text.
+A rule raises `Refusal`; only the HTTP layer turns it into bytes.
 """
 
 from __future__ import annotations
@@ -15,14 +15,12 @@ __all__ = ["ERROR_BASE", "Family", "Refusal", "body_of", "content_type_of"]
 
 ERROR_BASE = "https://api.commercecloud.salesforce.com/documentation/error/v1/errors/"
 
-Family = str  # scapi | oci | ocapi | oauth | webdav | control
+Family = str  # scapi | oci | slas | oauth | webdav
 
 
 @dataclass(slots=True)
 class Refusal(Exception):
-    """A call that is refused. `slug` is SCAPI's error slug, OCI's errorCode, OCAPI's exception type or OAuth's
-    error.
-    """
+    """A call that is refused. `slug` is SCAPI's error slug, OCI's errorCode or OAuth's error."""
 
     status: int
     slug: str
@@ -53,9 +51,6 @@ def body_of(family: Family, refusal: Refusal) -> dict[str, Any] | str:
         return refusal.detail
     if family in ("oauth", "slas"):
         return {"error": refusal.slug, "error_description": refusal.detail}
-    if family == "ocapi":
-        arguments = {name: {"type": "String", "value": value} for name, value in refusal.extra.items()}
-        return {"_v": "25.6", "fault": {"type": refusal.slug, "message": refusal.detail, "arguments": arguments}}
     if family == "oci" and refusal.status != 429:
         return {"type": "about:blank", "errorCode": refusal.slug, "message": refusal.detail, **refusal.extra}
     return {

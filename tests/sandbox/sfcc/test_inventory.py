@@ -98,6 +98,15 @@ async def test_deltas_repeat_a_sku_oldest_first_and_fold_to_the_present() -> Non
         assert token.startswith("@")
 
 
+async def test_a_record_that_is_taken_away_leaves_a_delete_behind(sfcc: Sandbox) -> None:
+    asked = {"placeType": "LOCATION", "places": ["warehouse_north"]}
+    token = (await sfcc.admin("POST", f"{AVAILABILITY}/delta-token", asked)).json["deltaToken"]
+    assert await sfcc.control("DELETE", "/stock", product_id="P000001") == {"removed": 1}
+    page = (await sfcc.admin("POST", f"{AVAILABILITY}/actions/get-deltas", {"deltaToken": token})).json
+    assert page["records"] == [{"sku": "P000001", "id": "warehouse_north", "deltaType": "Delete"}]
+    assert (await group(sfcc))["exists"] is False
+
+
 async def test_deltas_are_numbered_where_the_instance_numbers_them() -> None:
     async with serving(config(delta_sequence_numbers=True)) as sfcc:
         asked = {"placeType": "LOCATION", "places": ["warehouse_north"]}
