@@ -61,6 +61,8 @@ class Service:
     outbox: Outbox
     health: Health
     health_port: int
+    running: asyncio.Event
+    """Set once the loops run; until then the process answers, and is not ready."""
     consumers: list[Consumer] = field(default_factory=list)
     loops: dict[str, Loop] = field(default_factory=dict)
 
@@ -132,6 +134,7 @@ class Service:
             "gauges": measure,
             "housekeeping": self._drop_old_claims,
         }
+        self.running.set()
         await run_loops(stop, mechanism | self.loops)
 
     async def _consume_after(self, reference: Consumer, consumer: Consumer, stop: asyncio.Event) -> None:
@@ -178,9 +181,9 @@ async def open_service(
     async with AsyncExitStack() as stack:
         if telemetry:
             set_up_logs(name, instance)
-            running = set_up(name, instance, settings.otlp_endpoint)
-            stack.push_async_callback(asyncio.to_thread, running.stop)
-        health = Health()
+            stack.push_async_callback(asyncio.to_thread, set_up(name, instance, settings.otlp_endpoint).stop)
+        running = asyncio.Event()
+        health = Health(checks={"running": running.is_set})
         runner, port = await health.serve(settings.health_host, settings.health_port)
         stack.push_async_callback(runner.cleanup)
         if prepare:
@@ -197,4 +200,4 @@ async def open_service(
         )
         clock = BusinessClock()
         await clock.synchronize(database)
-        yield Service(name, instance, settings, database, clock, Outbox(database, name, clock), health, port)
+        yield Service(name, instance, settings, database, clock, Outbox(database, name, clock), health, port, running)

@@ -237,6 +237,7 @@ def set_up_logs(service: str, instance: str, level: str = "INFO") -> None:
     logging.basicConfig(handlers=[handler], level=level, force=True)
     # The client repeats itself while a broker is away; what matters of it, our own loops say.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 # Set-up ---------------------------------------------------------------------------------------------

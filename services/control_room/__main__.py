@@ -56,7 +56,9 @@ async def serve(settings: Settings, stop: asyncio.Event, *, telemetry: bool = Tr
     async with open_service(CONTROL_ROOM, settings, own=MIGRATIONS, connections=6, telemetry=telemetry) as service:
         service.consume(projections.handlers())
         room = room_of(service)
-        service.loop("pages", lambda stop: listen(room, settings, stop))
+        listening = asyncio.Event()
+        service.health.checks["pages"] = listening.is_set
+        service.loop("pages", lambda stop: listen(room, settings, listening, stop))
         service.loop("figures", partial(figures.run, service.database, service.clock, service.beat("figures")))
         await service.run(stop)
 
@@ -79,13 +81,14 @@ def room_of(service: Service) -> Room:
     )
 
 
-async def listen(room: Room, settings: Settings, stop: asyncio.Event) -> None:
+async def listen(room: Room, settings: Settings, listening: asyncio.Event, stop: asyncio.Event) -> None:
     """Serve the pages until `stop`."""
     runner = web.AppRunner(room.app(), access_log=None, shutdown_timeout=5.0)
     await runner.setup()
     try:
         await web.TCPSite(runner, settings.control_room.host, settings.control_room.port).start()
         log.info("listening", port=runner.addresses[0][1])
+        listening.set()
         await stop.wait()
     finally:
         await runner.cleanup()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import quote, urlencode, urlsplit
 
-MAPPED = ("sku", "carrier")
-"""The kinds of mappings that have a table here."""
+from services.control_room.tables import TABLES
 
 
 def case_url(case_id: str) -> str:
@@ -32,7 +31,7 @@ def about_url(ref: str | None) -> str | None:
             return order_url(parts[0], key.partition("/")[2])
         case "offer", 3:
             return offer_url(*parts)
-        case "mapping", 3 if parts[1] in MAPPED:
+        case "mapping", 3 if parts[1] in TABLES:
             return f"/mapping/{parts[1]}?" + urlencode({"marketplace": parts[0], "left": parts[2]})
         case _:
             return None

@@ -30,6 +30,7 @@ from services.control_room.access import SESSION_SECONDS, Act, People, Person, S
 from services.control_room.actions import ChangedMeanwhile, Desk, Settled, line_of
 from services.control_room.folds import Case, Order, fold_case, fold_order
 from services.control_room.links import about_url, case_url, offer_url, order_url, path_of_ours
+from services.control_room.tables import TABLES
 from shared.clock import monotonic
 from shared.database import Database
 from shared.errors import Fatal, Permanent, Transient
@@ -46,7 +47,6 @@ COOKIE: Final = "control-room"
 FLASH: Final = "control-room-said"
 SESSION: Final = web.RequestKey("session", Session)
 PERSON: Final = web.RequestKey("person", Person)
-TABLES: Final[Mapping[str, MappingTable[Any]]] = {"sku": SKUS, "carrier": CARRIERS}
 TEAMS: Final = ("operations", "finance", "catalogue", "logistics", "developers")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -110,6 +110,7 @@ class Room:
             "static": static_url,
             "trace_url": self.trace_link,
             "teams": TEAMS,
+            "tables": TABLES,
         }
         app.on_response_prepare.append(self._harden)
         app.add_routes(
@@ -545,6 +546,7 @@ class Room:
             request,
             "mappings.html",
             kind=table.kind,
+            tabs=[(f"/mappings/{kind}", other.name, kind == table.kind) for kind, other in TABLES.items()],
             page=page,
             lines=[_mapping_line(row) for row in page.rows],
             marketplaces=await queries.marketplaces(self.database),
@@ -726,7 +728,7 @@ def _person(request: web.Request) -> Person:
 
 def _table(request: web.Request) -> MappingTable[Any]:
     try:
-        return TABLES[request.match_info["kind"]]
+        return TABLES[request.match_info["kind"]].mapping
     except KeyError:
         raise web.HTTPNotFound(text=f"There is no such table; there are {', '.join(TABLES)}.") from None
 
@@ -743,6 +745,8 @@ def _mapped(table: MappingTable[Any], right: str, form: Mapping[str, Any]) -> Ma
         return Carrier(
             right=right, registered=_text(form, "registered") != "no", tracking_url=_text(form, "tracking_url") or None
         )
+    if table is not SKUS:
+        return Mapped(right=right)
     pack = _text(form, "pack_quantity") or "1"
     if not pack.isdigit() or not 1 <= int(pack) <= 100_000:
         raise ValueError(f"pack quantity {pack!r}: how many SFCC units one unit of the offer holds, e.g. 6")

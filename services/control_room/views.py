@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any, Final, Literal
 
 from services.control_room.folds import Case, Order
+from services.control_room.tables import TABLES
 from shared.events import cases, control, decisions, finance, orders, shipments
 from shared.events.base import Event
 from shared.money import Money
@@ -112,7 +113,7 @@ def remedies(case: Case, order: Order | None = None) -> list[Remedy]:
     for ref in dict.fromkeys((case.cause, case.about)):
         kind, _, key = (ref or "").partition("/")
         parts = key.split("/", 2)
-        if kind == "mapping" and len(parts) == 3:
+        if kind == "mapping" and len(parts) == 3 and parts[1] in TABLES:
             fields = {"marketplace": parts[0], "kind": parts[1], "left": parts[2]}
             found.append(Remedy("map", fields, _choices(case.facts)))
         elif kind == "hold":

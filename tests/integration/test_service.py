@@ -50,6 +50,9 @@ async def test_a_service_reads_reference_data_first_then_reacts_relays_and_says_
         await service.database.execute(TABLES)
         reference = service.consume(follower(), name=f"reference-{worker_tag}")
         reactor = service.consume(forwarder(), name=f"reactor-{worker_tag}", after=reference)
+        async with aiohttp.ClientSession() as web:
+            early = await web.get(f"http://127.0.0.1:{service.health_port}/ready")
+            assert early.status == 503
         running = asyncio.create_task(service.run(stop))
 
         async def went_round() -> bool:

@@ -245,6 +245,32 @@ async def test_a_mapping_that_is_corrected_and_removed_leaves_all_three_in_the_a
     assert audit.count("m/carrier/dpd uk") == 3
 
 
+async def test_a_country_is_mapped_in_its_case(room: Room, database: Database) -> None:
+    opened = CaseOpened(
+        case_id="order-country-unknown/m/W-1",
+        code="order-country-unknown",
+        service="order-ingestor",
+        about="order/m/W-1",
+        title="An order goes to a country that has no known code",
+        what_to_do="Map it",
+        owner_team="operations",
+        opened_at=NOW,
+        cause="mapping/m/country/Elbonia",
+    )
+    other = msgspec.structs.replace(opened, case_id="order-colour", cause="mapping/m/colour/red")
+    await tell(database, received(opened, 1), received(other, 1))
+    async with visit(room, "olga") as olga:
+        assert "/mappings/colour" not in forms_of(await olga.get("/cases/order-colour"))
+        said = await olga.fill_in(case_url(opened.case_id), "/mappings/country", right="EB")
+        assert "Elbonia is mapped to EB" in said
+        assert "Elbonia" in await olga.get("/mappings/country")
+
+    ((wire_type, _, event),) = await published(database)
+    assert (wire_type, event["kind"], event["left"], event["extras"]) == (
+        *("mapping.set.v1", "country", "Elbonia", {}),
+    )
+
+
 async def test_two_people_at_one_mapping_do_not_overwrite_each_other_unseen(room: Room, database: Database) -> None:
     ada, olga = _person(room, "u-ada"), _person(room, "u-olga")
     nothing = line_of(None, {})
