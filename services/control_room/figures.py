@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
@@ -17,21 +16,24 @@ from shared.errors import Transient
 from shared.telemetry import Metrics
 
 _EVERY_SECONDS: Final = 15.0
+NOTHING_DUE_SECONDS: Final = 864_000.0
+"""Ten days, more than any marketplace gives: a gauge cannot be empty, and 0 would be an alarm."""
 
 Reading = tuple[Any, float, dict[str, str]]
 """A gauge, its value and what it is about."""
 
 
 def readings(found: Mapping[str, Any], now: datetime) -> Iterator[Reading]:
-    """What `queries.glance` found, gauge by gauge; not a number where there is nothing to tell."""
+    """What `queries.glance` found, gauge by gauge; a freshness that nobody proved lately is not told."""
     for stage in STAGES:
         yield Metrics.orders, found["orders_by_stage"].get(stage, 0), {"stage": stage}
     due = found["next_due"]
-    yield Metrics.next_deadline, (due - now).total_seconds() if due else math.nan, {}
+    yield Metrics.next_deadline, (due - now).total_seconds() if due else NOTHING_DUE_SECONDS, {}
     for part in found["risk"]:
         yield Metrics.money_at_risk, float(part["sum"]), {"currency": part["currency"]}
     for quantile, name in (("0.5", "fresh_p50"), ("0.95", "fresh_p95")):
-        yield Metrics.freshness, math.nan if found[name] is None else found[name], {"quantile": quantile}
+        if found[name] is not None:
+            yield Metrics.freshness, found[name], {"quantile": quantile}
     oldest = found["oldest_unconfirmed"]
     yield Metrics.unconfirmed_age, (now - oldest).total_seconds() if oldest else 0.0, {}
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from services.control_room import queries
-from services.control_room.figures import readings
+from services.control_room.figures import NOTHING_DUE_SECONDS, readings
 from services.control_room.projections import handlers
 from services.control_room.views import sentence
 from shared.consumer import Consumer
@@ -188,6 +188,16 @@ async def test_the_glance_counts_what_the_day_left(database: Database) -> None:
     assert told[Metrics.money_at_risk, "EUR"] == 39.98
     assert told[Metrics.freshness, "0.95"] == 41.0
     assert told[Metrics.unconfirmed_age,] == 120
+
+
+async def test_the_figures_of_a_room_without_anything_are_no_alarm(database: Database) -> None:
+    found = await queries.glance(database, NOW)
+
+    told = {gauge: value for gauge, value, _ in readings(found, NOW)}
+
+    assert told[Metrics.next_deadline] == NOTHING_DUE_SECONDS
+    assert Metrics.freshness not in told
+    assert set(told.values()) == {0, NOTHING_DUE_SECONDS}
 
 
 def test_every_event_of_a_timeline_has_a_sentence_of_its_own() -> None:
