@@ -46,6 +46,8 @@ class Clock:
         self._agenda: list[Due] = []
         self._count = 0
         self._settling: datetime | None = None
+        self.shared = False
+        """Whether callers live by this clock, too: then what they are told to wait is said in its seconds."""
 
     @property
     def speed(self) -> float:
@@ -86,8 +88,8 @@ class Clock:
         self._speed = speed
 
     def outside_seconds(self, seconds: float) -> float:
-        """How long somebody outside waits until `seconds` have passed here (a frozen clock: as if it ran)."""
-        return seconds / self._speed if self._speed else seconds
+        """How long a caller waits until `seconds` have passed here (a frozen clock: as if it ran)."""
+        return seconds if self.shared or not self._speed else seconds / self._speed
 
     def at(self, when: datetime, action: Action) -> Due:
         """Plans `action(when)`; a time already past is carried out at the next look."""

@@ -68,6 +68,8 @@ class ClockChange(msgspec.Struct, forbid_unknown_fields=True):
     """Date-time with zone, not in the past."""
     speed: float | None = None
     """1 = real time, 0 = frozen."""
+    shared: bool | None = None
+    """true: callers live by this clock, so `Retry-After` counts its seconds; false: they live outside."""
 
 
 def common_endpoints(sandbox: Controlled) -> tuple[Endpoint, ...]:
@@ -82,6 +84,8 @@ def common_endpoints(sandbox: Controlled) -> tuple[Endpoint, ...]:
                 sandbox.clock.move_to(parse_instant(change.to))
             if change.advance_seconds is not None:
                 sandbox.clock.advance(change.advance_seconds)
+            if change.shared is not None:
+                sandbox.clock.shared = change.shared
         return clock_shown(sandbox.clock)
 
     def faults(_: ControlCall) -> Any:

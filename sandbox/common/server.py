@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from email.utils import format_datetime
 from typing import Any
 
 import msgspec
@@ -192,4 +193,13 @@ async def _slow(request: web.Request, answer: Answer, call: Received, seconds: f
 
 def clock_shown(clock: Clock) -> dict[str, object]:
     """The clock as both control APIs print it."""
-    return {"now": iso(clock.now()), "speed": clock.speed, "planned": clock.planned}
+    return {"now": iso(clock.now()), "speed": clock.speed, "shared": clock.shared, "planned": clock.planned}
+
+
+def tell_time(app: web.Application, clock: Clock) -> None:
+    """Lets every answer of `app` carry the sandbox's time as its `Date`."""
+
+    async def date(request: web.Request, response: web.StreamResponse) -> None:
+        response.headers["Date"] = format_datetime(clock.now(), usegmt=True)
+
+    app.on_response_prepare.append(date)

@@ -18,7 +18,7 @@ from sandbox.common.clock import Clock, parse_instant
 from sandbox.common.control import ControlApi
 from sandbox.common.faults import FaultPlan
 from sandbox.common.recorder import Received, Recorder
-from sandbox.common.server import Answer, respond
+from sandbox.common.server import Answer, respond, tell_time
 from sandbox.mirakl import (
     api_finance,
     api_offers,
@@ -241,6 +241,7 @@ def build(config: SandboxConfig | None = None, seed: int = 0) -> web.Application
     sandbox = Sandbox(config or default_config(), seed)
     app = web.Application(client_max_size=LARGEST_BODY_BYTES)
     app[SANDBOX] = sandbox
+    tell_time(app, sandbox.clock)
     control = ControlApi("Control API of the Mirakl sandbox", sandbox.clock, Control(sandbox).endpoints())
     app.router.add_route("*", "/control/{place:.*}", control.serve)
     app.router.add_route("*", "/{place:.*}", sandbox.serve)

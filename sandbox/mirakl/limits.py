@@ -1,6 +1,7 @@
 """Call frequencies: how often an operation may be called, as published, per shop and operation.
 
-Windows slide by the sandbox's own clock. A refused call does not count. Retry-After speaks of the caller's seconds.
+Windows slide by the sandbox's own clock. A refused call does not count. Retry-After speaks of the caller's
+seconds, which are the sandbox's own where callers share its clock.
 """
 
 from __future__ import annotations

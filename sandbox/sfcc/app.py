@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from sandbox.common.server import tell_time
 from sandbox.sfcc import control, inventory_api, jobs_api, merchandise_api, orders_api, tokens_api
 from sandbox.sfcc.config import Config
 from sandbox.sfcc.gateway import BODY_LIMIT_BYTES, Operation, serve, unknown
@@ -32,6 +33,7 @@ def build(config: Config, seed: int) -> web.Application:
     # Larger bodies are refused by the operations, with the answer of their family.
     app = web.Application(client_max_size=UPLOAD_LIMIT_BYTES)
     app[INSTANCE] = instance
+    tell_time(app, instance.clock)
     for operation in OPERATIONS:
         app.router.add_route(operation.method, operation.path, _route(instance, operation))
     control.add_routes(app, instance)

@@ -32,6 +32,8 @@ def test_time_passes_as_fast_as_told_and_stands_still_when_frozen() -> None:
     outside.seconds = 6
     assert clock.now() == START + timedelta(minutes=1)
     assert clock.outside_seconds(60) == 6
+    clock.shared = True
+    assert clock.outside_seconds(60) == 60, "callers who live by this clock count its seconds"
     clock.set_speed(0)
     outside.seconds = 100
     assert clock.now() == START + timedelta(minutes=1)

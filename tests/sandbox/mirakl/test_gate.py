@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import aiohttp
@@ -54,6 +55,16 @@ async def test_calls_more_frequent_than_published_get_429_and_are_recorded(selle
     found = await seller.control("GET", "/violations")
     assert found["counts"] == {"too_frequent": 1}
     assert found["violations"][0]["operation"] == "OR11"
+
+
+async def test_answers_carry_the_sandboxs_time_and_who_shares_it_waits_by_it(seller: Seller) -> None:
+    shown = await seller.control("POST", "/clock", {"to": "2031-01-05T08:00:00Z", "speed": 60, "shared": True})
+    assert (shown["speed"], shown["shared"]) == (60, True)
+    first = await seller.call("OR11")
+    assert parsedate_to_datetime(first.headers["Date"]).year == 2031
+    early = await seller.call("OR11")
+    assert early.status == 429
+    assert int(early.headers["Retry-After"]) > 10, "a minute of the sandbox, not the second it takes outside"
 
 
 async def test_limits_can_be_lifted_or_replaced(make_world: MakeWorld) -> None:
