@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from bridge.commands import check, dead_letters, init, local, offsets, republish, sandbox
+from bridge.commands import check, dead_letters, init, local, offsets, probe, republish, sandbox
 
 app = typer.Typer(
     help="Keeps a Salesforce B2C Commerce store and its Mirakl marketplace shops in step.",
@@ -18,6 +18,7 @@ app.command("republish")(republish.republish_topic)
 app.add_typer(offsets.app, name="offsets")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(sandbox.app, name="sandbox")
+app.add_typer(probe.app, name="probe")
 
 
 def main() -> None:

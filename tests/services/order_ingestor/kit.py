@@ -72,7 +72,7 @@ client_secret = "env:SFCC_SECRET"
 slas_client_id = "slas-client"
 slas_client_secret = "env:SLAS_SECRET"
 tenant_group_id = "5f1d7c0e-2b4a-4c6e-9a53-0d8f6b1e2c3a"
-production = false
+production = {production}
 account_manager_url = "{sfcc}"
 scapi_url = "{sfcc}"
 [sfcc.sites.MainSite]
@@ -262,6 +262,7 @@ async def ground(
     marketplace: str = "",
     shop: str = "",
     south: str = "observe",
+    production: str = "false",
     mirakl: SandboxConfig | None = None,
     sfcc: SfccConfig | None = None,
 ) -> AsyncIterator[Ground]:
@@ -281,6 +282,7 @@ async def ground(
             marketplace=marketplace,
             shop=shop,
             south=south,
+            production=production,
         )
     )
     settings = load(INGESTOR, {"BRIDGE_CONFIG": str(path)} | SECRETS)
