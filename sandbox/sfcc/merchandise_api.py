@@ -94,6 +94,38 @@ def search_products(call: Call) -> Answer:
     return Answer(payload=answer)
 
 
+def _variants(call: Call) -> list[Document]:
+    """The variants of the master in the path; 404 where it is no master."""
+    master = call.instance.catalogue.find(call.path["masterProductId"])
+    if not master["type"]["master"]:
+        raise Refusal(404, "not-found", f"The product '{master['id']}' is not a master.")
+    found: list[Document] = master.get("variants", [])
+    return found
+
+
+def _variant(call: Call, variant: Document) -> Document:
+    """A variant with what a site adds to it."""
+    product = _at_site(call, call.instance.catalogue.find(variant["productId"]), call.query.get("siteId"))
+    added = ("ats", "inStock", "online", "price", "priceCurrency", "searchable")
+    return variant | {name: product[name] for name in added if name in product}
+
+
+def get_variations(call: Call) -> Answer:
+    """A page of the variants of a master."""
+    answer = _page(call, _variants(call))
+    answer["data"] = [_variant(call, one) for one in answer["data"]]
+    return Answer(payload=answer)
+
+
+def get_variation(call: Call) -> Answer:
+    """One variant of a master."""
+    wanted = call.path["id"]
+    for variant in _variants(call):
+        if variant["productId"] == wanted:
+            return Answer(payload=_variant(call, variant))
+    raise Refusal(404, "not-found", f"No variation '{wanted}' of the product '{call.path['masterProductId']}'.")
+
+
 _FIELD = Text(longest=260)
 _OPERATOR = Text(choices=("is", "one_of", "is_null", "is_not_null", "less", "greater", "not_in", "neq"))
 _VALUES = ListOf(Anything())
@@ -446,11 +478,16 @@ def _write(operation_id: str, method: str, handler: Any, body: Record | None) ->
 
 _RECORD_PATH = "/inventory-lists/{inventoryListId}/product-inventory-records/{productId}"
 _LIST_PATH = "/inventory-lists/{inventoryListId}"
+_VARIATIONS = "/products/{masterProductId}/variations"
 _BOOK_PATH = "/price-books/{priceBookId}"
 _PRODUCTS_SOURCE, _CATALOGS_SOURCE = "Products OpenAPI 1.2.0", "Catalogs OpenAPI 1.0.46"
 _LEVELS = {"levels": Parameter(Number(smallest=0, whole=True))}
 OPERATIONS = (
     _read("getProduct", PRODUCTS, "/products/{productId}", get_product, "sfcc.products", SITE, _PRODUCTS_SOURCE),
+    _read("getVariationsForMasterProduct", PRODUCTS, _VARIATIONS, get_variations, "sfcc.products", SITE | PAGE,
+          _PRODUCTS_SOURCE),
+    _read("getVariationForMasterProduct", PRODUCTS, f"{_VARIATIONS}/{{id}}", get_variation, "sfcc.products", SITE,
+          _PRODUCTS_SOURCE),
     Operation(
         id="searchProducts",
         method="POST",

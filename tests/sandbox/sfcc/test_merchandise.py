@@ -150,6 +150,12 @@ async def test_a_master_names_its_variants_and_they_their_master(sfcc: Sandbox) 
     assert (variant["master"], variant["variationValues"]) == ({"masterId": "RANGE"}, {"color": "white"})
     query = {"termQuery": {"fields": ["type"], "operator": "is", "values": ["variant"]}}
     assert ids(await sfcc.admin("POST", SEARCH, {"query": query})) == ["LATER", "P000001", "P000002"]
+    listed = (await sfcc.admin("GET", f"{PRODUCTS}/products/RANGE/variations", siteId="MainSite", limit="2")).json
+    assert (listed["total"], [one["ats"] for one in listed["data"]]) == (3, [50, 50])
+    one = (await sfcc.admin("GET", f"{PRODUCTS}/products/RANGE/variations/P000002")).json
+    assert one["variationValues"] == {"color": "black"}
+    for path in ("RANGE/variations/P000003", "P000001/variations"):
+        assert (await sfcc.admin("GET", f"{PRODUCTS}/products/{path}")).status == 404
     refused = await sfcc.send("POST", "/control/orders/sell", json={"items": [{"product_id": "RANGE"}]})
     assert refused.status == 409
     await sfcc.control("DELETE", "/products/RANGE")

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, given
+from hypothesis import settings as limits
 from hypothesis import strategies as st
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
@@ -31,10 +32,12 @@ KNOWN = {
     "orderNo": "X",
     "shipmentId": "me",
     "productId": "P000001",
+    "masterProductId": "M000001",
+    "id": "P000001",
     "catalogId": "master-catalog",
     "categoryId": "root",
 }
-EXAMPLES = settings(
+EXAMPLES = limits(
     max_examples=8,
     deadline=None,
     derandomize=True,
@@ -51,7 +54,9 @@ def served() -> Iterator[tuple[str, dict[str, str]]]:
     found: dict[str, Any] = {}
 
     async def serve() -> None:
-        async with serving(config()) as sfcc:
+        settings = config()
+        settings.product_masters = 1
+        async with serving(settings) as sfcc:
             await sfcc.create(order("X"))
             payment = (await sfcc.get("X"))["paymentInstruments"][0]["paymentInstrumentId"]
             tokens = {kind: (await sfcc.token(kind)).json["access_token"] for kind in ("am", "tsob")}
