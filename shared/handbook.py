@@ -325,6 +325,116 @@ _ENTRIES: Final = (
         ),
         closes="The next count that agrees.",
     ),
+    Entry(
+        code="acceptance-sku-unmapped",
+        title="An order waits for its answer with an SKU that sells no known product",
+        meaning=(
+            "The order must be accepted or refused before its deadline, but nobody knows which SFCC product one of "
+            "its offers sells, so no stock can be proven for it."
+        ),
+        owner_team="operations",
+        severity="high",
+        steps=(
+            "Look the shop SKU up in the marketplace's back office: product, EAN, pack size.",
+            "Map it in the control room to its SFCC product, with the number of pieces in a pack. All orders that "
+            "wait for it are answered by themselves within seconds.",
+            "If it cannot be mapped in time, answer the order by hand in the control room.",
+        ),
+        closes="The mapping, an answer by hand, or the order's end at the marketplace.",
+    ),
+    Entry(
+        code="acceptance-stock-short",
+        title="An order waits for its answer and SFCC has too little stock for it",
+        meaning=(
+            "OCI could reserve less than the order needs. What it had is held for the order; it is asked again when "
+            "newer stock is seen, and every few minutes."
+        ),
+        owner_team="operations",
+        severity="high",
+        steps=(
+            "Compare the figures in the case with the warehouse: is the stock in SFCC right?",
+            "If there is more, correct it in SFCC: the order is then accepted by itself.",
+            "If there is none, refuse the order, or its short lines where the marketplace allows it, in the control "
+            "room. A refusal costs less than a time-out.",
+        ),
+        closes="Enough stock, an answer by hand, or the order's end at the marketplace.",
+    ),
+    Entry(
+        code="acceptance-stock-unproven",
+        title="An order's last minutes have come and its stock is not proven",
+        meaning=(
+            "SFCC gives no answer and no fresh stock figure proves the order. The shop's policy is not to answer "
+            "without proof, so a person has to."
+        ),
+        owner_team="operations",
+        severity="critical",
+        steps=(
+            "Ask the warehouse whether the goods are there.",
+            "Accept or refuse the order in the control room, or in the marketplace's back office, before the deadline.",
+        ),
+        closes="SFCC's answer, an answer by hand, or the order's end at the marketplace.",
+    ),
+    Entry(
+        code="acceptance-answer-refused",
+        title="A marketplace refused the answer to an order",
+        meaning=(
+            "The marketplace still shows the order as waiting for its answer and would not take ours. The reason is "
+            "in the case."
+        ),
+        owner_team="operations",
+        severity="critical",
+        steps=(
+            "Read the reason: an order that the operator fulfils, for example, is not the shop's to answer.",
+            "Answer the order in the marketplace's back office, or again in the control room.",
+        ),
+        closes="An answer by hand, or the order's end at the marketplace.",
+    ),
+    Entry(
+        code="acceptance-late",
+        title="An order's time to be answered runs out",
+        meaning=(
+            "Nothing about the order is in doubt, but the answer is not out: SFCC has not reserved its stock, or the "
+            "marketplace has not taken the answer yet. Both are tried again all the time."
+        ),
+        owner_team="operations",
+        severity="high",
+        steps=(
+            "Look for an open case about SFCC or the shop: its cause is probably the same.",
+            "If the deadline comes near, answer the order in the marketplace's back office.",
+        ),
+        closes="The answer, or the order's end at the marketplace.",
+    ),
+    Entry(
+        code="acceptance-reservation-refused",
+        title="SFCC refused to reserve stock for an order",
+        meaning=(
+            "The reservation was refused for good, not for lack of stock: the location may be unknown or the client "
+            "may lack the scope. The order is accepted only where a fresh stock figure proves it."
+        ),
+        owner_team="integration",
+        severity="critical",
+        steps=(
+            "Read the reason and put the cause right in SFCC or in the settings.",
+            "Settle the obligation as did-not-happen: the reservation is tried again.",
+            "If the deadline comes near, answer the order by hand.",
+        ),
+        closes="The answer, or the order's end at the marketplace.",
+    ),
+    Entry(
+        code="accepted-without-stock",
+        title="An accepted order has no stock",
+        meaning=(
+            "The order was accepted, by the marketplace itself, by a person or while SFCC gave no answer, and OCI "
+            "holds less than it needs. It is asked again when newer stock is seen, and every few minutes."
+        ),
+        owner_team="operations",
+        severity="high",
+        steps=(
+            "Find the goods: another warehouse, a delivery that is due before the shipping deadline.",
+            "If there are none, cancel the order or the line at the marketplace before it is late.",
+        ),
+        closes="The reservation, or the order's cancellation.",
+    ),
 )
 
 HANDBOOK: Final = {entry.code: entry for entry in _ENTRIES}

@@ -1,0 +1,137 @@
+"""What the acceptor knows of an order, and what follows from what the marketplace shows of it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Literal
+
+from msgspec import Struct
+
+from services.acceptor.decision import Line, Problem, ProofKind, Reservation, Wish, wishes
+from shared.events.decisions import LineAnswer
+from shared.events.orders import OrderFacts
+
+Stage = Literal["new", "open", "observed", "decided", "accepted", "refused", "timed-out", "left"]
+"""`new`: not to be answered yet; `open`: to be answered; `observed`: somebody else answers while we look on;
+`decided`: settled, but the marketplace has yet to show it; `left`: nothing of it is ours to answer."""
+
+ENDED: tuple[Stage, ...] = ("refused", "timed-out", "left")
+
+BEFORE = "STAGING"
+WAITING = "WAITING_ACCEPTANCE"
+TIMED_OUT = "ACCEPTANCE_TIMEOUT"
+ACCEPTED = frozenset(
+    {"WAITING_DEBIT", "WAITING_DEBIT_PAYMENT", "SHIPPING", "SHIPPED", "TO_COLLECT", "RECEIVED", "CLOSED"}
+)
+GONE = frozenset({"SHIPPED", "TO_COLLECT", "RECEIVED", "CLOSED"})
+"""Lines in these states have left the warehouse."""
+DEAD = frozenset({"REFUSED", "CANCELED"})
+
+
+class Product(Struct, frozen=True):
+    """What an offer sells."""
+
+    product_id: str
+    pack: int = 1
+
+
+class Decided(Struct, frozen=True, kw_only=True):
+    """What was settled, by whom and on which proof."""
+
+    lines: tuple[LineAnswer, ...]
+    by: Literal["rules", "cliff-policy", "operator"]
+    proof: ProofKind
+    at: datetime
+    sent_at: datetime | None = None
+    """When Mirakl took it."""
+
+
+class Known(Struct, frozen=True, kw_only=True):
+    """An order as it stands here."""
+
+    facts: OrderFacts
+    version: int = 0
+    stage: Stage = "new"
+    started_at: datetime | None = None
+    due_at: datetime | None = None
+    rung: int = 0
+    """Steps of the alert ladder that have been climbed."""
+    cancelled: dict[str, int] = {}
+    """Units of the offer per line that were cancelled."""
+    reservation: Reservation = Reservation()
+    problems: tuple[Problem, ...] = ()
+    answer: Decided | None = None
+    whole_only: bool = False
+    refused: str | None = None
+    answered_by: Literal["us", "marketplace"] | None = None
+    short: bool = False
+    """It was accepted, but SFCC has less than it needs: a case is open."""
+    taken_over: bool = False
+    """SFCC's own order lowered the stock: the reservation has done its part."""
+    traceparent: str | None = None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Marketplace and Mirakl order id."""
+        return self.facts.marketplace, self.facts.order_id
+
+
+def lines_of(order: Known, products: Mapping[str, Product]) -> tuple[Line, ...]:
+    """The lines of which something is left, with what they sell."""
+    return tuple(
+        Line(
+            line_id=line.line_id,
+            shop_sku=line.shop_sku,
+            quantity=left,
+            product_id=found.product_id if (found := products.get(line.shop_sku)) else None,
+            pack=found.pack if found else 1,
+        )
+        for line in order.facts.lines
+        if line.state not in DEAD and (left := line.quantity - order.cancelled.get(line.line_id, 0)) > 0
+    )
+
+
+def wanted_after(order: Known, products: Mapping[str, Product]) -> tuple[Wish, ...]:
+    """What an accepted order wants of SFCC's stock: its accepted lines that are still to be sent."""
+    if order.taken_over:
+        return ()
+    refused = {line.line_id for line in order.answer.lines if not line.accepted} if order.answer else set[str]()
+    gone = {line.line_id for line in order.facts.lines if line.state in GONE}
+    kept = [line for line in lines_of(order, products) if line.line_id not in refused]
+    if kept and all(line.line_id in gone for line in kept):
+        return ()
+    # What has left keeps its place until all has: the warehouse ends its own part of the reservation.
+    return wishes(kept)
+
+
+def release_reason(order: Known) -> str:
+    """Why an order wants no stock any more."""
+    if order.facts.state == "CANCELED":
+        return "cancelled"
+    return {"refused": "refused", "timed-out": "timed-out", "left": "cancelled"}.get(order.stage, "fulfilled")
+
+
+def line_answers(order: Known, states: Mapping[str, str]) -> tuple[LineAnswer, ...]:
+    """The answer to every line as the marketplace shows it, with our own reason where there is one."""
+    ours = {line.line_id: line for line in order.answer.lines} if order.answer else {}
+    answers = []
+    for line in order.facts.lines:
+        accepted = states.get(line.line_id, line.state) not in DEAD
+        said = ours.get(line.line_id)
+        if said is None or said.accepted != accepted:
+            reason = "accepted-by-marketplace" if accepted else "refused-by-marketplace"
+            said = LineAnswer(
+                line_id=line.line_id,
+                accepted=accepted,
+                reason=reason,
+                product_id=line.product_id,
+                quantity=line.quantity,
+            )
+        answers.append(said)
+    return tuple(answers)
+
+
+def timed_out(order_reason: str | None, line_reasons: Iterable[str | None]) -> bool:
+    """Whether a refusal was the marketplace's own, because nobody answered in time."""
+    return TIMED_OUT in {order_reason, *line_reasons}
