@@ -13,21 +13,22 @@ from typing import Final
 
 import msgspec
 import structlog
+from opentelemetry.trace import SpanKind
 
 from services.order_ingestor import reading, store
 from services.order_ingestor.creation import Adopt, Hold, Leave, Terms, Wait, country_cause, judge, sku_cause
-from services.order_ingestor.lifecycle import CapturedBy, Followed, follow
+from services.order_ingestor.lifecycle import CALLED_OFF, CapturedBy, Followed, follow
 from services.order_ingestor.model import NEVER_CREATED, Buyer, Known, Problem, Product, Seen, Stage, Told
 from shared.cases import close_cases, open_case
 from shared.codec import encode
 from shared.errors import Permanent
-from shared.events.orders import OrderChanged
+from shared.events.orders import OrderChanged, OrderFacts
 from shared.mappings import SKUS, Mapped, MappingTable
 from shared.mirakl.orders import Order, UnreadableOrder
 from shared.obligations import Kind, Owed, owe_all
 from shared.outbox import Transaction
 from shared.settings import ShopSettings
-from shared.telemetry import new_traceparent
+from shared.telemetry import end_stage, new_traceparent, start_stage, traceparent_of
 from shared.topics import INGESTOR
 
 log = structlog.get_logger(__name__)
@@ -135,7 +136,7 @@ class Intake:
                 read_at=seen.read_at,
                 told=Told(),
                 stage="captured",
-                traceparent=new_traceparent("orders"),
+                traceparent=_begin_trace(seen.facts),
             )
         return msgspec.structs.replace(
             before,
@@ -350,6 +351,15 @@ def causes_of(marketplace: str, kind: str, left: str) -> list[str]:
     return []
 
 
+def _begin_trace(facts: OrderFacts) -> str:
+    """The trace of an order begins where it is captured; all that is done for it continues it."""
+    span = start_stage(
+        "capture order", new_traceparent("orders"), SpanKind.PRODUCER, attributes={"bridge.order": facts.key}
+    )
+    end_stage(span)
+    return traceparent_of(span)
+
+
 def _tried(seen: Seen) -> Seen:
     """The order, if its events can be written."""
     followed = follow(None, seen, seen.read_at, "poll")
@@ -372,5 +382,5 @@ def _raw(order: Order) -> bytes:
 
 def _shows_in_sfcc(before: Known, after: Known) -> bool:
     """Whether what changed is something that the SFCC order shows."""
-    cancelled = after.facts.state == "CANCELED" and before.facts.state != "CANCELED"
-    return cancelled or before.told.refunded != after.told.refunded
+    called_off = after.facts.state in CALLED_OFF and before.facts.state != after.facts.state
+    return called_off or before.told.refunded != after.told.refunded

@@ -28,6 +28,8 @@ CapturedBy = Literal["poll", "rescan", "backfill", "adoption"]
 
 ENDED = frozenset({"CLOSED", "CANCELED", "REFUSED"})
 """States after which the marketplace changes nothing more."""
+CALLED_OFF = frozenset({"CANCELED", "REFUSED"})
+"""Nothing of the order will be sent."""
 INCIDENT = "INCIDENT_OPEN"
 
 

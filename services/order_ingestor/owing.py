@@ -19,6 +19,7 @@ import msgspec
 from services.order_ingestor import store
 from services.order_ingestor.capture import Kinds, OrderRef, terms_of
 from services.order_ingestor.creation import order_number
+from services.order_ingestor.lifecycle import CALLED_OFF
 from services.order_ingestor.model import Buyer, Known
 from services.order_ingestor.pricing import price, to_send
 from services.order_ingestor.sfcc_order import lacking, new_order
@@ -121,7 +122,7 @@ class Desk:
     async def create(self, ref: OrderRef, attempt: Attempt) -> Created:
         """createOrders, and the look at what SFCC made of it."""
         order, buyer, shop, sfcc = await self._order(ref)
-        if order.facts.state in ("CANCELED", "REFUSED") or not to_send(order.facts):
+        if order.facts.state in CALLED_OFF or not to_send(order.facts):
             raise Refused("nothing of the order is left to send", operation="createOrders", status=410)
         if buyer is None:
             raise Refused("the buyer's data was erased", operation="createOrders", status=410)
@@ -220,7 +221,7 @@ class Desk:
         if was_refused:
             await close_cases(tx, about=settled.about, code=REFUSED, explanation="It stands in SFCC now.")
         await self._compare(tx, order, created, shop)
-        if facts.state == "CANCELED" or order.sfcc.shipping != "not_shipped" or order.sfcc.net is not None:
+        if facts.state in CALLED_OFF or order.sfcc.shipping != "not_shipped" or order.sfcc.net is not None:
             await self._owe_update(tx, order, settled)
         return order
 
@@ -254,7 +255,7 @@ class Desk:
         self, tx: Transaction, order: Known, given_up: GivenUp, settled: Settled[OrderRef]
     ) -> Known:
         facts = order.facts
-        if facts.state in ("CANCELED", "REFUSED") or not to_send(facts) or order.sfcc.reference is not None:
+        if facts.state in CALLED_OFF or not to_send(facts) or order.sfcc.reference is not None:
             # Cancelled before it was created, or of before the cut-over and unknown to SFCC: nothing is lost.
             return msgspec.structs.replace(order, stage="left")
         await open_case(

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 from msgspec import UNSET, Struct, UnsetType
 
 from services.order_ingestor.creation import Terms, order_number
+from services.order_ingestor.lifecycle import CALLED_OFF
 from services.order_ingestor.model import Address, Buyer, Known
 from services.order_ingestor.pricing import Item, Priced, price
 from shared.events.orders import OrderFacts
@@ -154,7 +155,7 @@ def lacking(known: Known, shown: Order) -> Wanted:
     custom = {
         name: value for name, value in _later_attributes(known).items() if not _equal(shown.custom.get(name), value)
     }
-    cancelled = known.facts.state == "CANCELED"
+    cancelled = known.facts.state in CALLED_OFF
     gone = shown.shipping_status in ("shipped", "part_shipped") or any(
         shipment.shipping_status == "shipped" for shipment in shown.shipments
     )

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from shared.events.fields import LineUnits
+from shared.events.shipments import ShipmentAnnounced
 from tests.services.order_ingestor.kit import Ground, ground, until
 
 
@@ -23,7 +25,7 @@ async def test_an_order_to_be_shipped_stands_in_sfcc_once_with_equal_total_and_i
     await here.map_all()
     ids = await here.sell(5) + await here.sell(2, shop=3001)
 
-    async with here.service():
+    async with here.service(), here.service():  # two replicas: one of them reads, both create
         await until(lambda: linked(here, 7))
 
     for order_id in ids:
@@ -39,6 +41,41 @@ async def test_an_order_to_be_shipped_stands_in_sfcc_once_with_equal_total_and_i
         assert stands["c_marketplaceMarketingOptOut"] is True
         assert stands["c_marketplaceEmail"] == made.notification_email
     assert await here.cases(still_open=False) == []
+
+
+async def test_what_others_say_on_their_topics_moves_the_order_on(here: Ground) -> None:
+    [order_id] = await here.sell(lines=[{"sku": "SKU-000001", "quantity": 1}])
+    async with here.service():
+        await until(lambda: is_in(here, order_id, "held"))
+        await here.put(here.mapped("SKU-000001", "P000001"))
+        await until(lambda: is_in(here, order_id, "created"))
+        now = here.mirakl.clock.now()
+        await here.put(
+            ShipmentAnnounced(
+                marketplace=here.market,
+                shop="2001",
+                order_id=order_id,
+                parcel_ids=("p1",),
+                operation="OR24",
+                lines=(LineUnits(line_id=f"{order_id}-1", quantity=1),),
+                order_complete=True,
+                announced_at=now,
+                proven_at=now,
+            )
+        )
+        await until(lambda: is_shipped(here, order_id))
+
+    assert await here.cases() == []
+    assert await here.cases(still_open=False) == ["order-sku-unmapped"]
+
+
+async def is_in(here: Ground, order_id: str, stage: str) -> bool:
+    row = await here.row(order_id)
+    return row is not None and bool(row["stage"] == stage)
+
+
+async def is_shipped(here: Ground, order_id: str) -> bool:
+    return bool(here.sfcc_order_of(order_id)["shippingStatus"] == "shipped")
 
 
 async def linked(here: Ground, count: int) -> bool:
