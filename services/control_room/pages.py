@@ -363,7 +363,8 @@ class Room:
             raise web.HTTPNotFound(text="No such case. It may not have been read yet; try again in a moment.")
         case = fold_case(queries.told(history))
         order, line = await self._order_of(case), None
-        found = views.remedies(case, order)
+        held = await queries.held_offers(self.database, case_id)
+        found = views.remedies(case, order, holds=bool(held))
         mapped = next((remedy for remedy in found if remedy.kind == "map"), None)
         if mapped is not None:
             line = await queries.mapping(
@@ -381,6 +382,7 @@ class Room:
             remedies=found,
             order=order,
             line=_mapping_line(line),
+            held=held,
             alike=[other for other in alike if other["case_id"] != case_id],
         )
 
@@ -473,13 +475,12 @@ class Room:
         form, person = await self._form(request, "hold")
         case_id, approved = _text(form, "case_id"), _text(form, "decision") == "approve"
         case = await self._standing(case_id)
-        remedy = next((r for r in views.remedies(case) if r.kind == "hold"), None)
-        if remedy is None:
-            raise Told(case_url(case_id), "Nothing is held in this case.", "bad")
+        if not await queries.held_offers(self.database, case_id):
+            raise Told(case_url(case_id), "Nothing is held in this case any more.", "warn")
         await self.desk.decide_hold(
             person,
-            remedy.fields["about"],
-            remedy.fields["service"],
+            case.about or "",
+            case.service or "",
             case_id,
             approved=approved,
             reason=_text(form, "reason") or None,

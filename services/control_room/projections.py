@@ -231,8 +231,6 @@ async def keep_offer_stocks(events: Sequence[Received[Any]], rows: Rows) -> None
         computed = event if isinstance(event, stock.OfferStockComputed) else None
         moment: datetime = _moment(event)
         note: str | None = getattr(event, "reason", None) or getattr(event, "guard", None)
-        if isinstance(event, stock.OfferStockHeld):
-            note = f"{event.guard} · {event.case_id}"
         lines.append(
             (
                 *(event.marketplace, event.shop, event.shop_sku, received.envelope.sequence),
@@ -240,16 +238,16 @@ async def keep_offer_stocks(events: Sequence[Received[Any]], rows: Rows) -> None
                 *(getattr(event, "import_id", None), note, computed and as_json(computed)),
                 submitted and submitted.submitted_at,
                 *(confirmed and confirmed.quantity, confirmed and confirmed.as_of),
-                confirmed and confirmed.confirmed_at,
+                *(confirmed and confirmed.confirmed_at, getattr(event, "case_id", None)),
             )
         )
     await rows.execute(
         """INSERT INTO room_offers AS o (marketplace, shop, shop_sku, stock_sequence, stock_state, quantity, as_of,
                                          stock_at, import_id, stock_note, computed, submitted_at, shown, shown_as_of,
-                                         confirmed_at)
+                                         confirmed_at, hold_case)
            SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::int[],
                                 $7::timestamptz[], $8::timestamptz[], $9::text[], $10::text[], $11::jsonb[],
-                                $12::timestamptz[], $13::int[], $14::timestamptz[], $15::timestamptz[])
+                                $12::timestamptz[], $13::int[], $14::timestamptz[], $15::timestamptz[], $16::text[])
            ON CONFLICT (marketplace, shop, shop_sku) DO UPDATE SET
              stock_sequence = excluded.stock_sequence, stock_state = excluded.stock_state,
              quantity = excluded.quantity, as_of = coalesce(excluded.as_of, o.as_of), stock_at = excluded.stock_at,
@@ -257,7 +255,7 @@ async def keep_offer_stocks(events: Sequence[Received[Any]], rows: Rows) -> None
              computed = coalesce(excluded.computed, o.computed),
              submitted_at = coalesce(excluded.submitted_at, o.submitted_at),
              shown = coalesce(excluded.shown, o.shown), shown_as_of = coalesce(excluded.shown_as_of, o.shown_as_of),
-             confirmed_at = coalesce(excluded.confirmed_at, o.confirmed_at)
+             confirmed_at = coalesce(excluded.confirmed_at, o.confirmed_at), hold_case = excluded.hold_case
            WHERE o.stock_sequence < excluded.stock_sequence""",
         *(list(column) for column in zip(*lines, strict=True)),
     )

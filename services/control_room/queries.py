@@ -35,6 +35,13 @@ async def _page(database: Database, sql: str, number: int, *values: object) -> P
     return Page(rows[:PAGE], number, len(rows) > PAGE)
 
 
+_LET_GO = """(o.hold_case IS NOT NULL AND EXISTS (SELECT 1 FROM room_cases AS c
+                WHERE c.case_id = o.hold_case AND c.closed_at IS NOT NULL))"""
+"""Whether the case that an offer was held for is closed. After a discarded hold no event of the offer follows:
+what is on show stays, until SFCC says something new."""
+_STATE = f"CASE WHEN {_LET_GO} THEN 'confirmed' ELSE o.stock_state END"
+
+
 async def glance(database: Database, now: datetime) -> dict[str, Any]:
     """All figures of the first page."""
     day = now - timedelta(days=1)
@@ -44,9 +51,9 @@ async def glance(database: Database, now: datetime) -> dict[str, Any]:
         for row in await database.fetch("SELECT stage, count(*) FROM room_orders GROUP BY stage")
     }
     found["stock"] = {
-        row["stock_state"]: row["count"]
+        row["state"]: row["count"]
         for row in await database.fetch(
-            "SELECT stock_state, count(*) FROM room_offers WHERE stock_state IS NOT NULL GROUP BY stock_state"
+            f"SELECT {_STATE} AS state, count(*) FROM room_offers AS o WHERE stock_state IS NOT NULL GROUP BY 1"
         )
     }
     found["risk"] = await database.fetch(
@@ -273,7 +280,7 @@ _OFFER_SHOWS: Mapping[str, str] = {
     "troubled": "catalog_state IN ('rejected', 'removed')",
     "confirmed": "stock_state = 'confirmed'",
     "waiting": "stock_state IN ('computed', 'submitted')",
-    "held": "stock_state = 'held'",
+    "held": f"stock_state = 'held' AND NOT {_LET_GO}",
     "rejected": "stock_state = 'rejected'",
 }
 
@@ -283,7 +290,7 @@ async def offers(database: Database, show: str, text: str, number: int) -> Page:
     order = "as_of NULLS LAST, shop_sku" if show in ("waiting", "held", "rejected") else "marketplace, shop, shop_sku"
     return await _page(
         database,
-        f"""SELECT o.*, p.name FROM room_offers AS o LEFT JOIN room_products AS p USING (product_id)
+        f"""SELECT o.*, {_STATE} AS state, p.name FROM room_offers AS o LEFT JOIN room_products AS p USING (product_id)
             WHERE {_OFFER_SHOWS.get(show, "true")}
               AND ($1 = '' OR o.shop_sku LIKE $1 || '%' OR o.product_id LIKE $1 || '%')
             ORDER BY {order}""",
@@ -295,9 +302,18 @@ async def offers(database: Database, show: str, text: str, number: int) -> Page:
 async def offer(database: Database, marketplace: str, shop: str, shop_sku: str) -> Row | None:
     """One offer with its product's name."""
     return await database.fetchrow(
-        """SELECT o.*, p.name FROM room_offers AS o LEFT JOIN room_products AS p USING (product_id)
+        f"""SELECT o.*, {_STATE} AS state, p.name FROM room_offers AS o LEFT JOIN room_products AS p USING (product_id)
            WHERE marketplace = $1 AND shop = $2 AND shop_sku = $3""",
         *(marketplace, shop, shop_sku),
+    )
+
+
+async def held_offers(database: Database, case_id: str) -> Sequence[Row]:
+    """Offers that a guard holds until this case is decided: the first few, each with how many there are."""
+    return await database.fetch(
+        f"""SELECT *, count(*) OVER () AS held FROM room_offers AS o WHERE hold_case = $1 AND NOT {_LET_GO}
+           ORDER BY shown DESC NULLS LAST, shop_sku LIMIT 20""",
+        case_id,
     )
 
 

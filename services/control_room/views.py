@@ -100,12 +100,12 @@ class Remedy:
     """Values that are offered: the marketplace's carriers, candidates for a SKU."""
 
 
-def remedies(case: Case, order: Order | None = None) -> list[Remedy]:
+def remedies(case: Case, order: Order | None = None, *, holds: bool = False) -> list[Remedy]:
     """What can be done about a case here, by what it is about and by its cause.
 
     `mapping/…` as cause or object asks for a line of a mapping table; `order/…` for an answer while the
-    order waits for one; `hold/…` for a decision; an obligation, named by `obligation/…` or by the fact
-    `obligation_id`, for what became of it.
+    order waits for one; `obligation/…` for what became of a call. With `holds`, offers wait for this case,
+    and it takes a decision.
     """
     if not case.is_open:
         return []
@@ -116,16 +116,13 @@ def remedies(case: Case, order: Order | None = None) -> list[Remedy]:
         if kind == "mapping" and len(parts) == 3 and parts[1] in TABLES:
             fields = {"marketplace": parts[0], "kind": parts[1], "left": parts[2]}
             found.append(Remedy("map", fields, _choices(case.facts)))
-        elif kind == "hold":
-            found.append(Remedy("hold", {"about": str(ref), "service": case.service or ""}))
-        elif kind == "obligation" and len(parts) >= 2 and "obligation_id" not in case.facts:
+        elif kind == "obligation" and len(parts) >= 2:
             service, _, number = key.partition("/")
             found.append(Remedy("settle", {"about": str(ref), "service": service, "obligation_id": number}))
         elif kind == "order" and order is not None and order.stage == "answer" and order.lines:
             found.append(Remedy("answer", {"marketplace": parts[0], "order_id": key.partition("/")[2]}))
-    if obligation := case.facts.get("obligation_id"):
-        fields = {"about": case.about or "", "service": case.service or "", "obligation_id": obligation}
-        found.append(Remedy("settle", fields))
+    if holds:
+        found.append(Remedy("hold", {"about": case.about or "", "service": case.service or ""}))
     return found
 
 

@@ -22,7 +22,7 @@ PAGES = {
     "cases closed": "/cases?closed=1",
     "unmapped sku": SKU_CASE,
     "unmapped carrier": "/cases/unmapped-carrier/bq-uk/dpd%20uk",
-    "mass zero": "/cases/mass-zero/worten-pt/2034/hold",
+    "mass zero": "/cases/mass-zero/shop/worten-pt/2034",
     "lost answer": "/cases/obligation-unknown/order/worten-pt/W-58213009-A/1187",
     "orders": "/orders",
     "order": "/orders/worten-pt/W-58213377-A",

@@ -457,7 +457,7 @@ def offer(teller: Teller, sku: str, product: str | None, quantity: int, state: s
         1,
     )
     if state == "held":
-        case = f"mass-zero/worten-pt/2034/{at:%Y-%m-%dT%H:%M}"
+        case = "mass-zero/shop/worten-pt/2034"
         tell(OfferStockHeld(**where, quantity=0, shown=quantity, guard="mass-zero", case_id=case, held_at=at), 2)
     if state in ("submitted", "confirmed", "rejected"):
         tell(OfferStockSubmitted(**where, quantity=quantity, as_of=at, import_id="48213", submitted_at=at), 24)
@@ -576,10 +576,10 @@ def day(now: datetime = NOW, orders: int = 60, seed: int = 7) -> list[Received[A
         offer(teller, f"DESK-{n}", f"7016437{n}M", 11, "held", now - timedelta(minutes=18))
     teller.tell(
         CaseOpened(
-            case_id="mass-zero/worten-pt/2034/hold",
+            case_id="mass-zero/shop/worten-pt/2034",
             code="mass-zero",
             service="inventory-publisher",
-            about="hold/worten-pt/2034/mass-zero",
+            about="shop/worten-pt/2034",
             title="412 of 1,270 offers would fall to zero at once",
             what_to_do="Look whether SFCC's export is complete. Right: approve, and the zeros go out. Wrong: discard.",
             owner_team="operations",

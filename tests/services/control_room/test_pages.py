@@ -18,7 +18,7 @@ from services.control_room.queries import CaseFilter
 from shared.codec import decode
 from shared.database import Database
 from shared.envelope import from_record
-from shared.events.cases import CaseOpened
+from shared.events.cases import CaseClosed, CaseOpened
 from shared.events.decisions import LineAnswer, OrderAccepted
 from shared.handlers import Received
 from shared.mappings import SKUS, Product
@@ -358,13 +358,26 @@ async def test_an_order_that_waits_for_no_answer_takes_none(room: Room, database
 async def test_a_hold_is_approved_or_discarded(room: Room, database: Database, decision: str, approved: bool) -> None:
     await tell(database, *day(orders=1))
     async with visit(room, "olga") as olga:
-        await olga.fill_in("/cases/mass-zero/worten-pt/2034/hold", "/hold", decision=decision)
+        page = "/cases/mass-zero/shop/worten-pt/2034"
+        assert "3 offers held" in await olga.get(page)
+        await olga.fill_in(page, "/hold", decision=decision)
 
     ((wire_type, _, event),) = await published(database)
     assert wire_type == "operator.decided-hold.v1"
     assert (event["about"], event["service"], event["approved"]) == (
-        *("hold/worten-pt/2034/mass-zero", "inventory-publisher", approved),
+        *("shop/worten-pt/2034", "inventory-publisher", approved),
     )
+
+
+async def test_a_discarded_hold_holds_nothing_once_its_case_is_closed(room: Room, database: Database) -> None:
+    await tell(database, *day(orders=1))
+    case_id = "mass-zero/shop/worten-pt/2034"
+    closed = CaseClosed(case_id=case_id, code="mass-zero", outcome="settled-by-operator", closed_at=NOW)
+    await tell(database, received(closed, 2, NOW))
+
+    assert await queries.held_offers(database, case_id) == []
+    assert (await queries.offers(database, "held", "", 1)).rows == []
+    assert "held" not in (await queries.glance(database, NOW))["stock"]
 
 
 async def test_an_obligation_is_settled_by_somebody_who_looked(room: Room, database: Database) -> None:

@@ -117,6 +117,7 @@ CREATE TABLE room_offers (
     stock_at         timestamptz,
     import_id        text,
     stock_note       text,
+    hold_case        text,
     computed         jsonb,
     submitted_at     timestamptz,
     shown            integer,
@@ -129,6 +130,7 @@ CREATE INDEX room_offers_by_product ON room_offers (product_id text_pattern_ops)
 CREATE INDEX room_offers_read ON room_offers (catalog_at);
 CREATE INDEX room_offers_confirmed ON room_offers (confirmed_at);
 CREATE INDEX room_offers_not_confirmed ON room_offers (stock_state, as_of) WHERE stock_state <> 'confirmed';
+CREATE INDEX room_offers_held ON room_offers (hold_case, shop_sku) WHERE hold_case IS NOT NULL;
 CREATE INDEX room_offers_troubled ON room_offers (catalog_state) WHERE catalog_state IN ('rejected', 'removed');
 CREATE INDEX room_offers_unmapped ON room_offers (marketplace, shop) WHERE product_id IS NULL;
 
