@@ -39,8 +39,6 @@ bootstrap_servers = ["{kafka}"]
 url = "{database}"
 [health]
 port = 0
-[services.order-ingestor]
-connections = 12
 [sfcc]
 short_code = "kv7kzm78"
 organization_id = "f_ecom_zzsb_001"
