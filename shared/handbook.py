@@ -435,6 +435,71 @@ _ENTRIES: Final = (
         ),
         closes="The reservation, or the order's cancellation.",
     ),
+    Entry(
+        code="stock-mass-zero",
+        title="Much of a shop's stock would fall to zero at once",
+        meaning=(
+            "SFCC says that more of the shop's offers are sold out at once than its limit allows, as when an export "
+            "arrives empty or for the wrong list. These zeros are held back and the marketplace shows what it showed "
+            "before; single changes go on flowing, and every offer whose stock comes back is released by itself."
+        ),
+        owner_team="operations",
+        severity="critical",
+        steps=(
+            "Look in SFCC whether the stock is really gone: location group, safety stock, the last import.",
+            "It is gone: approve the hold, and all held zeros go out in the next minute. Be quick, since what is "
+            "still on show can be bought.",
+            "It is not gone: put the stock right in SFCC; the offers are released as the numbers come in. Discard the "
+            "hold where they will not come.",
+        ),
+        closes="Your decision, or the return of the stock.",
+    ),
+    Entry(
+        code="stock-line-rejected",
+        title="A marketplace refused an offer's quantity",
+        meaning=(
+            "Mirakl worked a stock import through and refused this line, with the reason in the case. The offer shows "
+            "what it showed before. All other lines of the import went through."
+        ),
+        owner_team="operations",
+        severity="high",
+        steps=(
+            "Read the reason. Mostly the offer does not exist at the marketplace: look there for its SKU.",
+            "Create the offer, or take its mapping away where it is not to be sold there.",
+            "The quantity goes out again with the offer's next change, or once the offer is seen at the marketplace.",
+        ),
+        closes="The first quantity of the offer that the marketplace takes.",
+    ),
+    Entry(
+        code="stock-import-stuck",
+        title="A stock import does not come to its end",
+        meaning=(
+            "Mirakl took a stock import and has not worked it through for a quarter of an hour. Newer quantities go "
+            "on being sent; nothing of them is confirmed while Mirakl's queue stands."
+        ),
+        owner_team="operations",
+        severity="high",
+        steps=(
+            "Look at the imports in the marketplace's back office, and at the operator's status page.",
+            "Ask the operator when it stays so. Consider closing the shop while quantities are not taken.",
+        ),
+        closes="The import's end, whatever it is: its lines are confirmed, refused, or sent again.",
+    ),
+    Entry(
+        code="stock-import-refused",
+        title="A marketplace does not take a shop's stock files",
+        meaning=(
+            "The whole stock file was refused, with the reason in the case. It is sent again every minute with the "
+            "quantities of then; until one is taken, the marketplace shows old stock."
+        ),
+        owner_team="integration",
+        severity="critical",
+        steps=(
+            "Read the reason. A missing column or a wrong delimiter means that the operator's settings changed.",
+            "Look whether the shop is open, and whether its user may import offers.",
+        ),
+        closes="The first file that is taken.",
+    ),
 )
 
 HANDBOOK: Final = {entry.code: entry for entry in _ENTRIES}

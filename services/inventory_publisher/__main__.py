@@ -1,0 +1,123 @@
+"""Inventory-publisher: sellable stock reaches every marketplace, buffered and proven.
+
+Reads    SFCC's availability; stock-levels (also fed by outside producers), offers, orders, order-decisions, rules,
+         mappings, operator-actions
+Writes   stock-levels, offer-stocks, cases; stock imports at Mirakl (STO01)
+Owns     the schema inventory_publisher
+Asks     a person, through an exception case, when a shop would fall to zero, or when Mirakl refuses a line
+
+The newest number of an offer goes out in the next free slot of its shop, whatever the order in which news arrived, and
+counts as shown only when the marketplace's own result of that very import confirms the line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+from services.inventory_publisher.folding import Folding, reference
+from services.inventory_publisher.mirakl_shop import ShopClient
+from services.inventory_publisher.numbers import Numbers, place_of
+from services.inventory_publisher.proving import Proving
+from services.inventory_publisher.reading import EVERY, Feed, pause
+from services.inventory_publisher.sending import Sending
+from shared.breaker import Breaker
+from shared.budget import CallBudget
+from shared.clients import sfcc_client
+from shared.database import patiently
+from shared.errors import Transient
+from shared.http import open_session
+from shared.leases import Leases
+from shared.lifecycle import run
+from shared.service import Service, open_service
+from shared.settings import ServiceSettings, load
+from shared.topics import INVENTORY
+
+MIGRATIONS: Final = Path(__file__).parent / "migrations"
+TEND_EVERY: Final = timedelta(seconds=5)
+FALLS_KEPT: Final = timedelta(days=1)
+
+
+def main() -> None:
+    """The console script."""
+    settings = load(INVENTORY)
+    run(lambda stop: serve(settings, stop))
+
+
+async def serve(
+    settings: ServiceSettings, stop: asyncio.Event, *, telemetry: bool = True, every: timedelta = EVERY
+) -> None:
+    """Read, compute, send, prove, until `stop`; `every` is how often OCI is asked for changes."""
+    async with (
+        open_service(INVENTORY, settings, own=MIGRATIONS, telemetry=telemetry) as service,
+        open_session() as session,
+    ):
+        outbox, clock, database = service.outbox, service.clock, service.database
+        numbers = Numbers({(shop.marketplace_name, shop.shop_id): shop for shop in settings.shops})
+        await numbers.learn_terms(database)
+        breaker, leases = Breaker(database, clock, service.instance), Leases(database, service.instance)
+        known = service.consume(reference(), name=f"{INVENTORY}-reference")
+        service.consume(Folding(numbers).handlers(), after=known, sources=sources_of(settings, outbox.source))
+        service.loop("tend", Tending(service, numbers, breaker).run)
+        for place, site in {place_of(shop): shop.shop.site for shop in settings.shops}.items():
+            if place.kind != "inventory-list":
+                oci = sfcc_client(session, settings.sfcc, site, CallBudget(database, clock), clock, orders=False)
+                name = f"read {place.kind} {place.name}"
+                beat = service.beat(name, 600.0)
+                service.loop(name, Feed(place, oci, outbox, clock, breaker, leases, beat, every).run)
+        for shop in settings.shops:
+            gate = CallBudget(database, clock, partner=shop.marketplace.integration == "partner")
+            client = ShopClient(session, shop, gate)
+            for verb, kind in (("send", Sending), ("prove", Proving)):
+                name = f"{verb} {shop.account}"
+                beat = service.beat(name, 600.0)
+                service.loop(name, kind(shop, client, outbox, clock, breaker, leases, beat).run)
+        await service.run(stop)
+
+
+def sources_of(settings: ServiceSettings, own: str) -> dict[str, frozenset[str]]:
+    """Whose stock levels count: ours, and those of the outside producers that the settings name."""
+    return {"stock-levels": frozenset({own}) | settings.sources.get("stock-levels", frozenset())}
+
+
+@dataclass(slots=True)
+class Tending:
+    """What comes round by itself: terms that people changed, holds that nobody has to decide any more."""
+
+    service: Service
+    numbers: Numbers
+    breaker: Breaker
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop`."""
+        beat, clock = self.service.beat("tend"), self.service.clock
+        while not stop.is_set():
+            beat()
+            with suppress(Transient):
+                await self.round(stop)
+            await pause(clock, clock.now() + TEND_EVERY, stop, beat)
+
+    async def round(self, stop: asyncio.Event) -> None:
+        """Once."""
+        outbox = self.service.outbox
+        await self.numbers.learn_terms(outbox.database)
+        for shop in self.numbers.shops:
+
+            async def some(end_blockers: bool, shop: tuple[str, str] = shop) -> bool:
+                async with outbox.transaction(end_blockers=end_blockers) as tx:
+                    return await self.numbers.apply_terms(tx, shop)
+
+            while await patiently(some) and not stop.is_set():
+                self.service.beat("tend")()
+        async with outbox.transaction() as tx:
+            await self.numbers.close_empty_holds(tx)
+            await tx.execute("DELETE FROM falls WHERE at < $1", tx.time - FALLS_KEPT)
+        await self.breaker.tend(outbox)
+
+
+if __name__ == "__main__":
+    main()

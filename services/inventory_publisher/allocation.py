@@ -1,0 +1,80 @@
+"""How many units an offer shows: pure.
+
+max(0, share x ATS - buffer - units on open marketplace orders), per pack, at most the cap
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Annotated, Final
+
+from msgspec import Meta, Struct
+
+from shared.events.orders import OrderFacts, OrderLine
+
+PERPETUAL_UNITS: Final = 999
+"""What an offer without a cap shows of a product that is always available."""
+MOST: Final = 1_000_000_000
+
+ENDED_STATES: Final = frozenset(
+    {"REFUSED", "CANCELED", "SHIPPED", "TO_COLLECT", "RECEIVED", "CLOSED", "REFUNDED", "INCIDENT_OPEN"}
+)
+"""States in which an order or line asks nothing more of the stock: it left the house, or it never will. In a state
+that nobody knows yet it still does: too little on show is put right later, too much is sold twice."""
+
+
+class Terms(Struct, frozen=True, kw_only=True):
+    """What holds for a shop: its settings, or the rule `stock` that people set instead."""
+
+    buffer: Annotated[int, Meta(ge=0)] = 0
+    """SFCC units of every product kept back."""
+    cap: Annotated[int, Meta(ge=0)] | None = None
+    """Most units of one offer that are shown."""
+    allocation_percent: Annotated[int, Meta(ge=0, le=100)] = 100
+    mass_zero_percent: Annotated[int, Meta(ge=1, le=100)] = 30
+    mass_zero_units: Annotated[int, Meta(ge=1)] | None = None
+    """Hold also when more units than this would fall to zero at once."""
+    mass_zero_minutes: Annotated[int, Meta(ge=1)] = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Stock:
+    """What SFCC says of one product at the shop's place."""
+
+    ats: Decimal
+    perpetual: bool = False
+    removed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The number and the rule that gave it."""
+
+    quantity: int
+    rule: str
+
+
+def shown(stock: Stock, terms: Terms, open_units: Decimal, pack: int) -> Shown:
+    """What an offer of `pack` units shows."""
+    if stock.removed:
+        return Shown(0, "removed")
+    if stock.perpetual:
+        return Shown(PERPETUAL_UNITS if terms.cap is None else terms.cap, "perpetual")
+    left = stock.ats * terms.allocation_percent / 100 - terms.buffer - open_units
+    quantity = min(MOST, int(left // pack)) if left > 0 else 0
+    if terms.cap is not None and quantity > terms.cap:
+        return Shown(terms.cap, "cap")
+    return Shown(quantity, "share - buffer - open" if pack == 1 else "share - buffer - open, per pack")
+
+
+def lines_that_ask(order: OrderFacts, *, adopted: bool) -> Iterable[OrderLine]:
+    """The lines of an order whose units must still come out of SFCC's stock.
+
+    None of an adopted order, which SFCC had before us, nor of one that the operator ships from its own stock.
+    """
+    own = order.fulfillment_center_code in (None, "", "DEFAULT")
+    if adopted or not own or order.state in ENDED_STATES:
+        return ()
+    return [line for line in order.lines if line.state not in ENDED_STATES]

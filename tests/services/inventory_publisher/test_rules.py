@@ -1,0 +1,91 @@
+"""The number an offer shows, which lines ask for stock, and when falls to zero are a mass: as tables."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+
+from services.inventory_publisher.allocation import Stock, Terms, shown
+from services.inventory_publisher.guard import Falls, is_mass
+from services.inventory_publisher.reading import changed_at
+
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("ats", "terms", "asked", "pack", "quantity"),
+    [
+        ("10", Terms(), "0", 1, 10),
+        ("10", Terms(buffer=2), "3", 1, 5),
+        ("10", Terms(buffer=2), "9", 1, 0),
+        ("-4", Terms(), "0", 1, 0),
+        ("10.999", Terms(), "0", 1, 10),
+        ("0.999", Terms(), "0", 1, 0),
+        ("10", Terms(allocation_percent=50), "0", 1, 5),
+        ("11", Terms(allocation_percent=50), "0", 1, 5),
+        ("11", Terms(allocation_percent=0), "0", 1, 0),
+        ("10", Terms(allocation_percent=50, buffer=1), "1", 1, 3),
+        ("100", Terms(cap=7), "0", 1, 7),
+        ("100", Terms(cap=0), "0", 1, 0),
+        ("20", Terms(), "0", 6, 3),
+        ("20", Terms(buffer=2), "1", 6, 2),
+        ("5", Terms(), "0", 6, 0),
+        ("100", Terms(cap=7), "0", 6, 7),
+    ],
+)
+def test_an_offer_shows_its_share_less_buffer_and_open_units_per_pack_and_capped(
+    ats: str, terms: Terms, asked: str, pack: int, quantity: int
+) -> None:
+    assert shown(Stock(Decimal(ats)), terms, Decimal(asked), pack).quantity == quantity
+
+
+def test_a_removed_product_shows_nothing_and_a_perpetual_one_its_cap() -> None:
+    assert shown(Stock(Decimal(9), removed=True), Terms(), Decimal(0), 1).quantity == 0
+    assert shown(Stock(Decimal(0), perpetual=True), Terms(cap=20), Decimal(0), 1).quantity == 20
+    assert shown(Stock(Decimal(0), perpetual=True), Terms(), Decimal(5), 1).quantity == 999
+
+
+@pytest.mark.parametrize(
+    ("on_show", "let_through", "falling", "units", "held"),
+    [
+        (100, 0, 1, None, False),
+        (100, 0, 30, None, False),
+        (100, 0, 31, None, True),
+        (100, 20, 11, None, True),
+        (2, 0, 2, None, False),
+        (5, 0, 3, None, True),
+        (1000, 0, 3, 20, True),
+        (1000, 0, 3, 30, False),
+    ],
+)
+def test_falls_are_held_once_they_are_more_than_the_limit_within_the_window(
+    on_show: int, let_through: int, falling: int, units: int | None, held: bool
+) -> None:
+    terms = Terms(mass_zero_percent=30, mass_zero_units=units)
+    passed, now = Falls(let_through, let_through * 10), Falls(falling, falling * 10)
+    assert is_mass(terms, on_show, passed, now, NOON) is held
+
+
+def test_what_follows_a_held_mass_at_once_belongs_to_it_and_a_single_zero_later_flows() -> None:
+    one = Falls(1, 5)
+    held_at = NOON - timedelta(seconds=30)
+    assert is_mass(Terms(), 100, Falls(), one, NOON, held_at=held_at)
+    assert not is_mass(Terms(), 100, Falls(), one, NOON + timedelta(minutes=2), held_at=held_at)
+
+
+def test_what_a_person_has_approved_is_not_held_again() -> None:
+    every = Falls(100, 500)
+    assert not is_mass(Terms(), 100, Falls(), every, NOON, approved_until=NOON + timedelta(seconds=1))
+    assert is_mass(Terms(), 100, Falls(), every, NOON, approved_until=NOON)
+
+
+def test_a_change_is_as_old_as_oci_says_only_where_that_lies_between_two_reads() -> None:
+    before, started = NOON - timedelta(seconds=15), NOON
+    inside = NOON - timedelta(seconds=4)
+    assert changed_at(inside, before, started) == inside
+    assert changed_at(before, before, started) == started
+    assert changed_at(NOON + timedelta(hours=1), before, started) == started
+    assert changed_at(None, before, started) == started
+    assert changed_at(inside, None, started) == started
