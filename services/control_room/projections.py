@@ -237,7 +237,7 @@ async def keep_offer_stocks(events: Sequence[Received[Any]], rows: Rows) -> None
                 *(_STOCK_STATES[type(event)], event.quantity, getattr(event, "as_of", None), moment),
                 *(getattr(event, "import_id", None), note, computed and as_json(computed)),
                 submitted and submitted.submitted_at,
-                *(confirmed and confirmed.quantity, confirmed and confirmed.as_of),
+                *(confirmed.quantity if confirmed else getattr(event, "shown", None), confirmed and confirmed.as_of),
                 *(confirmed and confirmed.confirmed_at, getattr(event, "case_id", None)),
             )
         )
