@@ -23,6 +23,7 @@ from shared.cases import close_cases, open_case
 from shared.codec import encode
 from shared.errors import Permanent
 from shared.events.orders import OrderChanged, OrderFacts
+from shared.kafka import MAX_RECORD_BYTES
 from shared.mappings import SKUS, Mapped, MappingTable
 from shared.mirakl.orders import Order, UnreadableOrder
 from shared.obligations import Kind, Owed, owe_all
@@ -37,6 +38,8 @@ COUNTRIES: Final = MappingTable("country", Mapped)
 """A country as a marketplace writes it to its two letters, where ISO 3166 does not know it."""
 
 UNREADABLE: Final = "order-unreadable"
+_LARGEST_EVENT: Final = MAX_RECORD_BYTES - 8_192
+"""Room for headers and key."""
 _LATEST: Final = timedelta(days=2)
 """An order without a shipping deadline is due so long after it was made."""
 
@@ -84,11 +87,8 @@ class Intake:
     ) -> int:
         """Take a page in; how many of its orders were news.
 
-        With `careful`, every order is tried by itself first, so that one whose events nobody could read is kept
-        aside and its neighbours are taken in.
-
-        Raises:
-            Permanent: there is such an order, and nobody was careful.
+        With `careful`, every order is tried by itself first, so that one that cannot be translated, or whose events
+        nobody could read, is kept aside and its neighbours are taken in; without, it fails the page.
         """
         market, shop_id = shop.marketplace_name, shop.shop_id
         skus = {line.offer_sku or line.product_shop_sku or "" for order in orders for line in order.order_lines}
@@ -99,7 +99,10 @@ class Intake:
             try:
                 one = reading.seen(order, market, shop_id, products, read_at)
                 seen[order.order_id] = _tried(one) if careful else one
-            except (ValueError, ArithmeticError, Permanent, msgspec.MsgspecError) as error:
+            except Exception as error:
+                # Whatever it is, it is this order's: it is kept, a person is asked, and its neighbours go on.
+                if not careful:
+                    raise
                 broken.append(UnreadableOrder(order_id=order.order_id, reason=_why(error), raw=_raw(order)))
         known = await store.claim(tx, market, shop_id, seen)
         countries = await self._countries(tx, market, (one.buyer for one in seen.values()))
@@ -108,7 +111,7 @@ class Intake:
         buyers: dict[store.Key, Buyer] = {}
         for order_id in sorted(seen):
             one, before = seen[order_id], known[order_id]
-            followed = follow(before, one, tx.time, by)
+            followed = follow(before, one, tx.time, self._read_by(one.facts, by))
             if followed is None:
                 continue
             after = self._after(before, one, followed)
@@ -127,6 +130,11 @@ class Intake:
         await owe_all(tx, owed)
         await self._keep_unreadable(tx, shop, broken, seen)
         return len(changed)
+
+    def _read_by(self, facts: OrderFacts, by: CapturedBy) -> CapturedBy:
+        """Orders of before the cut-over are adopted, however they were read."""
+        since = self.terms[facts.marketplace, facts.shop].orders_from
+        return "adoption" if since is not None and facts.created_at < since else by
 
     def _after(self, before: Known | None, seen: Seen, followed: Followed) -> Known:
         if before is None:
@@ -364,7 +372,8 @@ def _tried(seen: Seen) -> Seen:
     """The order, if its events can be written."""
     followed = follow(None, seen, seen.read_at, "poll")
     for event in followed.events if followed else ():
-        encode(event)
+        if len(encode(event)) > _LARGEST_EVENT:
+            raise Permanent("an order too large for a record", rule="too-large", field="$")
     return seen
 
 

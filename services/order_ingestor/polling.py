@@ -23,7 +23,7 @@ from shared.cases import close_cases, open_case
 from shared.clock import BusinessClock
 from shared.cursors import Cursor, move_cursor, read_cursor
 from shared.database import patiently
-from shared.errors import Permanent, Refused, Transient, UnknownOutcome
+from shared.errors import Refused, Transient, UnknownOutcome
 from shared.leases import Lease, Leases
 from shared.mirakl.client import MiraklClient
 from shared.mirakl.orders import OrdersPage
@@ -110,8 +110,10 @@ class Poll:
             return 0
         try:
             return await patiently(once)
-        except Permanent as error:
-            log.warning("page_taken_in_one_by_one", account=self.shop.account, reason=type(error).__name__)
+        except Transient:
+            raise
+        except Exception as error:
+            log.warning("page_taken_in_one_by_one", account=self.shop.account, error=type(error).__name__)
             return await patiently(lambda end_blockers: once(end_blockers, True))
 
     # Once a day -------------------------------------------------------------------------------------

@@ -67,7 +67,10 @@ def new_order(facts: OrderFacts, buyer: Buyer, terms: Terms, *, payment_method: 
         ),
         customer_locale=_text(buyer.locale),
         payment_status="paid" if facts.debited_at else "not_paid",
-        custom={**_order_attributes(facts, priced), **({"marketplaceEmail": buyer.email} if keep_email else {})},
+        custom={
+            **_order_attributes(facts, priced),
+            **({"marketplaceEmail": buyer.email} if keep_email and buyer.email else {}),
+        },
     )
 
 

@@ -315,7 +315,9 @@ async def test_orders_of_before_the_cut_over_are_adopted_and_never_created_again
     assert row is not None
     assert left is not None
     assert (row["stage"], row["sfcc_order_no"], left["stage"]) == ("created", number, "left")
-    adopted = (await by_hand.said(taken))[-1]
+    *_, captured, adopted = await by_hand.said(taken)
+    assert isinstance(captured, OrderCaptured)
+    assert captured.captured_by == "adoption"
     assert isinstance(adopted, OrderCreatedInSfcc)
     assert adopted.found is True
 
