@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from bridge.commands import check, dead_letters, init, local, offsets, probe, republish, sandbox, up
+from bridge.commands import check, dead_letters, init, local, migrate, offsets, probe, republish, sandbox, up
 
 app = typer.Typer(
     help="Keeps a Salesforce B2C Commerce store and its Mirakl marketplace shops in step.",
@@ -15,6 +15,7 @@ app.command("local")(local.local)
 app.command("up")(up.up)
 app.command("init")(init.init)
 app.command("check")(check.check)
+app.command("migrate")(migrate.migrate_all)
 app.command("republish")(republish.republish_topic)
 app.add_typer(offsets.app, name="offsets")
 app.add_typer(dead_letters.app, name="dead-letters")
