@@ -122,10 +122,9 @@ class Watch:
     async def look_at_due(self) -> int:
         """Look at orders whose time has come, earliest deadline first; how many that were."""
         async with self.service.outbox.transaction() as tx:
-            due = await store.lock_due(tx, tx.time, _AT_ONCE)
-            ours = [order for order in due if (order.facts.marketplace, order.facts.shop) in self.desk.shops]
-            await self.desk.judging.look(tx, ours, ask_again=True)
-        return len(ours)
+            due = await store.lock_due(tx, list(self.desk.shops), tx.time, _AT_ONCE)
+            await self.desk.judging.look(tx, due, ask_again=True)
+        return len(due)
 
     async def begin(self) -> None:
         """Orders of shops that were only observed, and are live now, are to be answered from here on."""

@@ -49,7 +49,7 @@ from services.acceptor.model import (
     timed_out,
     wanted_after,
 )
-from shared.cases import close_cases, escalate_case, open_case
+from shared.cases import Outcome, close_cases, escalate_case, open_case
 from shared.clients import SFCC_ACCOUNT
 from shared.events.base import Event
 from shared.events.decisions import (
@@ -223,7 +223,7 @@ class Judging:
                     reason_code="ACCEPTANCE_TIMEOUT",
                     due_at=order.due_at,
                     noticed_at=tx.time,
-                    money_lost=facts.total_price,
+                    money_lost=order.at_risk or facts.total_price,
                 ),
             )
             order = msgspec.structs.replace(order, stage="timed-out")
@@ -246,9 +246,9 @@ class Judging:
         else:
             return order  # A state that nobody knows: order-ingestor asks what it means.
         if order.stage == "accepted":
-            await close_cases(tx, about=about(order), explanation="The marketplace shows the order as accepted.")
+            order = await self.close(tx, order, "cause-fixed", "The marketplace shows the order as accepted.")
         else:
-            await close_cases(tx, about=about(order), outcome="overtaken", explanation=f"The order is {state}.")
+            order = await self.close(tx, order, "overtaken", f"The order is {state}.")
         return msgspec.structs.replace(order, problems=())
 
     def _set_deadline(self, tx: Transaction, order: Known) -> Known:
@@ -257,7 +257,11 @@ class Judging:
         due = due_at(rule, facts.created_at)
         live = shop.mode(ACCEPTOR) == "live"
         order = msgspec.structs.replace(
-            order, stage="open" if live else "observed", started_at=facts.created_at, due_at=due
+            order,
+            stage="open" if live else "observed",
+            started_at=facts.created_at,
+            due_at=due,
+            at_risk=facts.total_price,
         )
         return self.publish(
             tx,
@@ -295,6 +299,8 @@ class Judging:
                     self._observe(order, known, tx.time)
                 case "accepted" | "refused" | "timed-out" | "left":
                     order = await self._keep_reservation(tx, order, known, owed, ask_again)
+                    if order.stage in ENDED:
+                        order = await self.close(tx, order, "overtaken", "The order is over.")
             rows.append(store.Row(order, self.look_at(order, tx.time), self._waits_for(order, known, tx.time)))
         await store.write(tx, rows)
         await owe_all(tx, owed)
@@ -340,14 +346,9 @@ class Judging:
             refused=None,
             answer=Decided(lines=decided.lines, by=decided.decided_by, proof=decided.proof, at=tx.time),
         )
-        by_person = decided.decided_by == "operator"
-        await close_cases(
-            tx,
-            about=about(order),
-            outcome="settled-by-operator" if by_person else "cause-fixed",
-            explanation=f"The answer is settled: {decided.decided_by}.",
-            by=decided.operator,
-        )
+        outcome: Outcome = "settled-by-operator" if decided.operator else "cause-fixed"
+        why = f"The answer is settled by {decided.decided_by.replace('-', ' ')}."
+        order = await self.close(tx, order, outcome, why, by=decided.operator)
         owed.append(
             Owed(
                 self.kinds.answer,
@@ -378,8 +379,9 @@ class Judging:
         if not wanted:
             if held.state == "none":
                 return order
-            await close_cases(tx, about=about(order), code="accepted-without-stock", outcome="overtaken")
-            order = msgspec.structs.replace(order, short=False)
+            if order.short:
+                await close_cases(tx, about=about(order), code="accepted-without-stock", outcome="overtaken")
+                order = msgspec.structs.replace(order, short=False)
             return self._owe_release(order, owed)
         if held.state == "none" or held.wanted != wanted or (held.state == "held" and held.lacking and ask_again):
             return self._owe_stock(tx, order, wanted, owed)
@@ -495,7 +497,8 @@ class Judging:
                     held_at=tx.time,
                 ),
             )
-        return msgspec.structs.replace(order, problems=problems), [case_id for _, case_id in opened]
+        order = msgspec.structs.replace(order, problems=problems, asked=order.asked or bool(opened))
+        return order, [case_id for _, case_id in opened]
 
     async def _climb(self, tx: Transaction, order: Known, *, pressing: bool, opened: Sequence[str] = ()) -> Known:
         """Announce the newest step of the ladder, once: in the order's open cases, or in one of its own.
@@ -508,7 +511,7 @@ class Judging:
             return order
         if pressing:
             await self._announce(tx, order, rungs[climbed - 1], opened)
-        return msgspec.structs.replace(order, rung=climbed)
+        return msgspec.structs.replace(order, rung=climbed, asked=order.asked or pressing)
 
     async def _announce(self, tx: Transaction, order: Known, rung: Rung, opened: Sequence[str]) -> None:
         money = order.facts.total_price
@@ -535,6 +538,12 @@ class Judging:
                     else "the marketplace to take the answer",
                 },
             )
+
+    async def close(self, tx: Transaction, order: Known, outcome: Outcome, why: str, *, by: str | None = None) -> Known:
+        """Nothing is asked about the order any more. Most orders were never asked about, and cost nothing here."""
+        if order.asked:
+            await close_cases(tx, about=about(order), outcome=outcome, explanation=why, by=by)
+        return msgspec.structs.replace(order, asked=False)
 
     async def _say_short(self, tx: Transaction, order: Known) -> None:
         await open_case(
@@ -609,7 +618,7 @@ class Judging:
             key = order.facts.marketplace, order.facts.shop
             named = {line.shop_sku for line in order.facts.lines}
             skus.setdefault(key, set()).update(named)
-            if order.stage == "open" and order.reservation.state != "none":
+            if order.stage == "open" and order.reservation.state in ("asked", "failed"):
                 doubtful.setdefault(key, set()).update(named)
         return {
             key: Offers(

@@ -11,6 +11,7 @@ from msgspec import Struct
 from services.acceptor.decision import Line, Problem, ProofKind, Reservation, Wish, wishes
 from shared.events.decisions import LineAnswer
 from shared.events.orders import OrderFacts
+from shared.money import Money
 
 Stage = Literal["new", "open", "observed", "decided", "accepted", "refused", "timed-out", "left"]
 """`new`: not to be answered yet; `open`: to be answered; `observed`: somebody else answers while we look on;
@@ -55,6 +56,8 @@ class Known(Struct, frozen=True, kw_only=True):
     stage: Stage = "new"
     started_at: datetime | None = None
     due_at: datetime | None = None
+    at_risk: Money | None = None
+    """What it was worth while it could be accepted: a refused order shows nothing any more."""
     rung: int = 0
     """Steps of the alert ladder that have been climbed."""
     cancelled: dict[str, int] = {}
@@ -65,6 +68,8 @@ class Known(Struct, frozen=True, kw_only=True):
     whole_only: bool = False
     refused: str | None = None
     answered_by: Literal["us", "marketplace"] | None = None
+    asked: bool = False
+    """A case about it was opened and may still be open."""
     short: bool = False
     """It was accepted, but SFCC has less than it needs: a case is open."""
     taken_over: bool = False

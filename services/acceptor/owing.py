@@ -48,6 +48,7 @@ PATIENT: Final = Retry(first_seconds=1.0, longest_seconds=60.0, for_seconds=None
 for our own idea of the deadline may still be in time for the marketplace's."""
 _NAMESPACE: Final = uuid.UUID("6a1b2f2e-6f0c-5f0e-9f5e-0d1c5f8a7b31")
 PARTIAL_DISABLED: Final = "ORDER_PARTIAL_ACCEPTANCE_DISABLED"
+RESERVATION_REFUSED: Final = "acceptance-reservation-refused"
 _CLOSED: Final = 409
 _GONE: Final = (404, 409)
 
@@ -159,6 +160,8 @@ class Desk:
             return  # Another content was asked for meanwhile, or nothing any more.
         match settled.outcome:
             case Done(result=result, by=by):
+                if order.reservation.state == "failed":
+                    await close_cases(tx, about=settled.about, code=RESERVATION_REFUSED, explanation="Reserved now.")
                 seen = Held(
                     reserved={wish.line_id: Decimal(wish.units) for wish in request.wanted}, answered_at=tx.time
                 )
@@ -206,7 +209,7 @@ class Desk:
     ) -> Known:
         await open_case(
             tx,
-            "acceptance-reservation-refused",
+            RESERVATION_REFUSED,
             about=settled.about,
             cause=settled.about,
             due_at=order.due_at,
@@ -215,7 +218,7 @@ class Desk:
             shop=order.facts.shop,
             facts={"reason": given_up.reason[:1000], "code": given_up.code, "obligation": str(settled.obligation_id)},
         )
-        return settled_reservation(order, state="failed")
+        return msgspec.structs.replace(settled_reservation(order, state="failed"), asked=True)
 
     # Release ----------------------------------------------------------------------------------------
 
@@ -311,7 +314,7 @@ class Desk:
         assert order.answer is not None  # it was decided
         if shown.sent_at is not None:
             order = msgspec.structs.replace(order, answer=msgspec.structs.replace(order.answer, sent_at=shown.sent_at))
-            await close_cases(tx, about=f"order/{order.facts.key}", explanation="The marketplace took the answer.")
+            order = await self.judging.close(tx, order, "cause-fixed", "The marketplace took the answer.")
         if shown.state is None:
             return order
         states = {line_id: line.state for line_id, line in shown.lines.items()}

@@ -50,11 +50,15 @@ async def lock(rows: Rows, keys: Iterable[Key]) -> dict[Key, Known]:
     }  # fmt: skip
 
 
-async def lock_due(rows: Rows, now: datetime, limit: int) -> list[Known]:
-    """Lock orders whose time to be looked at has come, earliest deadline first; those that others hold wait."""
+async def lock_due(rows: Rows, shops: Sequence[tuple[str, str]], now: datetime, limit: int) -> list[Known]:
+    """Lock orders of these shops whose time has come, earliest deadline first; those that others hold wait."""
     found = await rows.fetch(
-        """SELECT * FROM orders WHERE look_at <= $1 AND document IS NOT NULL
-           ORDER BY due_at NULLS LAST, marketplace, order_id LIMIT $2 FOR UPDATE SKIP LOCKED""",
+        """SELECT o.* FROM orders AS o JOIN unnest($1::text[], $2::text[]) AS n(marketplace, shop)
+               USING (marketplace, shop)
+           WHERE look_at <= $3 AND document IS NOT NULL
+           ORDER BY due_at NULLS LAST, marketplace, order_id LIMIT $4 FOR UPDATE OF o SKIP LOCKED""",
+        [key[0] for key in shops],
+        [key[1] for key in shops],
         now,
         limit,
     )

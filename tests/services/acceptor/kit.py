@@ -89,7 +89,7 @@ class Answering:
 
     async def count_stock(self, product: str, units: int) -> None:
         """The warehouse counts a product anew."""
-        body = {"product_id": product, "location": "warehouse_north", "on_hand": units}
+        body = {"product_id": product, "place": "warehouse_north", "on_hand": units}
         await self.ground.control(self.ground.sfcc_url, "PUT", "/stock", body)
 
     async def answer_by_hand(self, order_id: str, answers: Mapping[str, bool]) -> None:

@@ -1,0 +1,249 @@
+"""The acceptor beside order-ingestor, on real Kafka and PostgreSQL, between an open Mirakl and an open SFCC."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.acceptor.__main__ import serve
+from shared.events.decisions import (
+    OrderAccepted,
+    OrderAnswerHeld,
+    OrderDecided,
+    OrderRefused,
+    OrderReservationReleased,
+    OrderStockReserved,
+    OrderTimedOut,
+)
+from tests.services.acceptor.kit import Answering, answering, until
+from tests.services.order_ingestor.kit import mirakl_config
+
+ACCEPTED = "order.accepted.v1"
+RELEASED = "order.reservation-released.v1"
+
+
+@pytest.fixture
+async def here(kafka_bootstrap: str, database_url: str, tmp_path: Path) -> AsyncIterator[Answering]:
+    async with answering(kafka_bootstrap, database_url, tmp_path) as made:
+        yield made
+
+
+async def test_an_order_is_accepted_on_a_reservation_that_ends_when_the_goods_have_left(here: Answering) -> None:
+    sku, other = here.skus()[:2]
+    await here.map((sku, "P000001"), pack=3)
+    await here.map((other, "P000002"))
+    [order_id] = await here.sell((sku, 2), (other, 1))
+
+    async with here.services():
+        events = await here.told(order_id, ACCEPTED)
+        reserved = next(one for one in events if isinstance(one, OrderStockReserved))
+        assert [(line.product_id, line.wanted, line.reserved) for line in reserved.lines] == [
+            ("P000001", Decimal(6), Decimal(6)),
+            ("P000002", Decimal(1), Decimal(1)),
+        ]
+        assert reserved.complete
+        assert here.reserved("P000001") == 6
+        await until(lambda: at_state(here, order_id, "WAITING_DEBIT_PAYMENT", "SHIPPING"))
+        if here.at_mirakl(order_id).state != "SHIPPING":
+            await here.ground.act(order_id, "debit")
+        await here.ground.act(order_id, "ship", carrier="UPS", tracking_number="1Z")
+        released = (await here.told(order_id, RELEASED))[-1]
+
+    assert isinstance(released, OrderReservationReleased)
+    assert released.reason == "fulfilled"
+    assert released.reservation_id == reserved.reservation_id
+    assert here.reserved("P000001") == 0
+    assert await here.cases(still_open=False) == []
+
+
+async def at_state(here: Answering, order_id: str, *states: str) -> bool:
+    return here.at_mirakl(order_id).state in states
+
+
+async def test_too_little_stock_is_held_and_asked_until_sfcc_has_enough(here: Answering) -> None:
+    sku = here.skus()[0]
+    await here.map((sku, "P000001"))
+    [order_id] = await here.sell((sku, 60))
+
+    async with here.services():
+        await until(lambda: here.cases())
+        assert await here.cases() == ["acceptance-stock-short"]
+        assert here.reserved("P000001") == 50  # What there is, is held for the order.
+        assert here.calls("OR21") == []
+        await here.count_stock("P000001", 70)
+        await here.stock(sku, "P000001", 20)
+        events = await here.told(order_id, ACCEPTED)
+
+    assert [one.reason for one in events if isinstance(one, OrderAnswerHeld)] == ["stock-short"]
+    assert [one.complete for one in events if isinstance(one, OrderStockReserved)] == [False, True]
+    assert here.reserved("P000001") == 60
+    assert await here.cases() == []
+
+
+async def test_a_person_refuses_and_the_reservation_is_given_back(here: Answering) -> None:
+    sku = here.skus()[0]
+    await here.map((sku, "P000001"))
+    [order_id] = await here.sell((sku, 60))
+
+    async with here.services():
+        await until(lambda: here.cases())
+        lines = [line.id for line in here.at_mirakl(order_id).lines]
+        await here.answer_by_hand(order_id, dict.fromkeys(lines, False))
+        events = await here.told(order_id, RELEASED)
+
+    decided = next(one for one in events if isinstance(one, OrderDecided))
+    refused = next(one for one in events if isinstance(one, OrderRefused))
+    assert (decided.decided_by, decided.operator, refused.refused_by) == ("operator", "u-operator", "us")
+    assert here.at_mirakl(order_id).state == "REFUSED"
+    assert here.reserved("P000001") == 0
+    assert await here.cases() == []
+
+
+async def test_an_order_that_is_cancelled_while_it_waits_gives_its_reservation_back(here: Answering) -> None:
+    sku = here.skus()[0]
+    await here.map((sku, "P000001"))
+    [order_id] = await here.sell((sku, 60))
+
+    async with here.services():
+        await until(lambda: here.cases())
+        await here.ground.act(order_id, "cancel")
+        released = (await here.told(order_id, RELEASED))[-1]
+
+    assert isinstance(released, OrderReservationReleased)
+    assert released.reason == "cancelled"
+    assert here.reserved("P000001") == 0
+    assert here.calls("OR21") == []
+    assert await here.cases() == []
+
+
+async def test_an_order_that_nobody_answered_in_time_is_said_to_be_lost_with_its_money(
+    kafka_bootstrap: str, database_url: str, tmp_path: Path
+) -> None:
+    config = mirakl_config()
+    config.marketplaces[0].acceptance_seconds = 48 * 3600.0
+    async with answering(kafka_bootstrap, database_url, tmp_path, mirakl=config) as here:
+        [order_id] = await here.sell((here.skus()[0], 1))
+        await here.jump(timedelta(hours=47, minutes=50))
+        async with here.services():
+            await until(lambda: here.cases())
+            lost = (await here.told(order_id, "order.timed-out.v1"))[-1]
+
+        assert isinstance(lost, OrderTimedOut)
+        assert lost.reason_code == "ACCEPTANCE_TIMEOUT"
+        assert lost.money_lost is not None
+        assert lost.money_lost.amount > 0
+        assert await here.cases() == []
+
+
+async def test_a_marketplace_that_accepts_by_itself_still_has_its_stock_reserved(
+    kafka_bootstrap: str, database_url: str, tmp_path: Path
+) -> None:
+    config = mirakl_config()
+    config.marketplaces[0].order_acceptance = "AUTOMATIC"
+    async with answering(kafka_bootstrap, database_url, tmp_path, mirakl=config) as here:
+        sku, other = here.skus()[:2]
+        await here.map((sku, "P000001"), (other, "P000002"))
+        [order_id] = await here.sell((sku, 2), (other, 60))
+        async with here.services():
+            events = await here.told(order_id, "order.stock-reserved.v1")
+            accepted = events[0]
+            assert isinstance(accepted, OrderAccepted)
+            assert (accepted.accepted_by, accepted.due_at) == ("marketplace", None)
+            await until(lambda: here.cases())
+            assert await here.cases() == ["accepted-without-stock"]
+            await here.count_stock("P000002", 60)
+            await here.stock(other, "P000002", 10)
+            await until(lambda: no_cases(here))
+        assert here.reserved("P000001") == 2
+        assert here.reserved("P000002") == 60
+        assert here.calls("OR21") == []
+
+
+async def no_cases(here: Answering) -> bool:
+    return await here.cases() == []
+
+
+async def test_while_sfcc_is_away_fresh_stock_is_proof_enough_and_what_is_not_proven_waits(here: Answering) -> None:
+    sku, other = here.skus()[:2]
+    await here.map((sku, "P000001"), (other, "P000002"))
+    [proven] = await here.sell((sku, 2))
+    [unproven] = await here.sell((other, 2))
+    await here.ground.control(here.ground.sfcc_url, "POST", "/outage", {"seconds": 1_000_000.0})
+
+    async with here.services():
+        await until(lambda: has_stage(here, "open", 2))
+        await here.jump(timedelta(seconds=90))
+        await here.stock(sku, "P000001", 40)
+        events = await here.told(proven, ACCEPTED)
+        decided = next(one for one in events if isinstance(one, OrderDecided))
+        assert (decided.proof, decided.decided_by) == ("ats", "rules")
+        assert await here.stage(unproven) == "open"
+
+        await here.ground.control(here.ground.sfcc_url, "POST", "/outage", {"seconds": 0.0})
+        await here.told(unproven, ACCEPTED, seconds=60.0)
+        # What was accepted without it is reserved afterwards.
+        await here.told(proven, "order.stock-reserved.v1", seconds=60.0)
+    assert here.reserved("P000001") == here.reserved("P000002") == 2
+    assert not [code for code in await here.cases() if code.startswith("accept")]
+
+
+async def has_stage(here: Answering, stage: str, count: int) -> bool:
+    return (await here.stages()).get(stage) == count
+
+
+async def test_a_shop_that_is_observed_is_answered_by_nobody_here(here: Answering) -> None:
+    sku = here.skus(2002)[0]
+    await here.map((sku, "P000001"), shop=2002)
+    [order_id] = await here.sell((sku, 1), shop=2002)
+    [unknown] = await here.sell((here.skus(2002)[1], 1), shop=2002)
+
+    async with here.services():
+        await here.told(order_id, "order.deadline-set.v1")
+        await here.told(unknown, "order.deadline-set.v1")
+        assert await here.stage(order_id) == "observed"
+        await here.ground.act(order_id, "accept")
+        accepted = (await here.told(order_id, ACCEPTED))[-1]
+
+    assert isinstance(accepted, OrderAccepted)
+    assert accepted.accepted_by == "marketplace"
+    assert here.calls("OR21") == []
+    assert here.reserved("P000001") == 0
+    assert await here.cases(still_open=False) == []
+
+
+async def test_an_acceptor_that_is_cut_off_again_and_again_answers_every_order_once(here: Answering) -> None:
+    await here.ground.map_all(2001)
+    count = 30
+    await here.sell(count=count, most_lines=2, most_pieces=1)
+
+    async with here.ingestor():
+        for _ in range(2):
+            running = asyncio.create_task(serve(here.ground.settings, asyncio.Event(), telemetry=False))
+            before = len(here.calls("OR21"))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(15.0):
+                    while len(here.calls("OR21")) < before + 10:
+                        await asyncio.sleep(0.005)
+            running.cancel()
+            with suppress(asyncio.CancelledError):
+                await running
+        async with here.acceptor():
+            await until(lambda: settled(here, count), 90.0)
+
+    shop = here.ground.mirakl.markets["alpha"].shops[2001]
+    assert shop.counts["accepted"] == count
+    assert shop.counts["doubled_decisions"] == 0
+    open_documents = [one for one in here.ground.sfcc.reservations.all() if one.state == "ACTIVE"]
+    assert len(open_documents) == count
+
+
+async def settled(here: Answering, count: int) -> bool:
+    found: dict[str, Any] = await here.stages()
+    return bool(found.get("accepted") == count)
