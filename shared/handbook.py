@@ -500,6 +500,126 @@ _ENTRIES: Final = (
         ),
         closes="The first file that is taken.",
     ),
+    Entry(
+        code="carrier-unmapped",
+        title="A parcel's carrier is unknown to its marketplace",
+        meaning=(
+            "The warehouse names a carrier that neither the table of carriers nor the marketplace's own list (SH21) "
+            "explains, so the parcel is not announced. Names are compared whatever their case and spaces; what a "
+            "person set in the table comes first, then the list's standard codes, its codes and its labels. A parcel "
+            "without any carrier stands in the table as `(none)`."
+        ),
+        owner_team="operations",
+        severity="high",
+        steps=(
+            "Find the carrier on the marketplace's list in the case; the likeliest stand first.",
+            "Map the warehouse's word to its code in the control room. A carrier that is on no list can be mapped to "
+            "its name, as not registered, with a link that holds {trackingId}, where the marketplace allows that.",
+            "All parcels that wait for it are announced within seconds, those that left first before all others.",
+        ),
+        closes="The mapping, or a list that has the carrier.",
+    ),
+    Entry(
+        code="carrier-gone",
+        title="A carrier in use is no longer on the marketplace's list",
+        meaning=(
+            "The marketplace's list of carriers is read once a day. A carrier that parcels were announced with, or "
+            "that the table maps to, was removed or renamed: the next parcel with it would wait."
+        ),
+        owner_team="operations",
+        severity="high",
+        steps=(
+            "Read in the case what has changed on the list, and find the carrier's new code.",
+            "Map the warehouse's word to it in the control room, before the next parcel leaves.",
+        ),
+        closes="The mapping, or a list that has the carrier again.",
+    ),
+    Entry(
+        code="shipment-without-tracking",
+        title="A parcel has left without a tracking number",
+        meaning=(
+            "Nothing is announced without tracking unless a person says so: the buyer could not follow the parcel, and "
+            "the marketplace counts it against the shop. The shipping deadline runs."
+        ),
+        owner_team="operations",
+        severity="normal",
+        steps=(
+            "Ask the warehouse for the number; once it is known, the parcel is announced by itself.",
+            "Where there is none, or the deadline is close: approve, and it is announced without. A number that "
+            "comes later is still told to the marketplace.",
+        ),
+        closes="The number, or the decision.",
+    ),
+    Entry(
+        code="shipment-refused",
+        title="A marketplace refused a shipment or its tracking",
+        meaning="The refusal and its reason stand in the case. The parcel has left, but its buyer is not told.",
+        owner_team="operations",
+        severity="high",
+        steps=(
+            "Read the reason, and look at the order in the marketplace's back office.",
+            "Put the cause right: a corrected carrier or number is sent by itself.",
+            "Otherwise approve to try again, or announce it by hand and discard.",
+        ),
+        closes="The decision, or an announcement that succeeds.",
+    ),
+    Entry(
+        code="shipment-not-shown",
+        title="A marketplace does not show what it was told of a shipment",
+        meaning=(
+            "The marketplace answered well, but an hour later it still does not show the shipment or its tracking. "
+            "It is looked for all the time."
+        ),
+        owner_team="integration",
+        severity="high",
+        steps=(
+            "Look at the order in the marketplace's back office.",
+            "If it does not show there either, ask the marketplace what became of the call.",
+        ),
+        closes="The marketplace, once it shows it.",
+    ),
+    Entry(
+        code="parcel-of-cancelled-order",
+        title="A parcel has left for an order that was cancelled",
+        meaning="The marketplace shows the order as cancelled or refused: nothing can be announced or earned with it.",
+        owner_team="customer-service",
+        severity="high",
+        steps=(
+            "Try to stop the parcel at the carrier.",
+            "Otherwise agree with the buyer and the marketplace on its return or its payment.",
+            "Discard the hold: the parcel is not announced.",
+        ),
+        closes="The decision.",
+    ),
+    Entry(
+        code="parcel-not-expected",
+        title="A parcel holds what its order does not, or what others send",
+        meaning=(
+            "A line of the dispatch fits no line of the order, or the marketplace's operator sends the order itself. "
+            "Nothing is announced on a guess."
+        ),
+        owner_team="operations",
+        severity="normal",
+        steps=(
+            "Compare the parcel's contents with the order, and ask the warehouse.",
+            "A dispatch that the warehouse sends again with the right lines is announced by itself.",
+            "Otherwise discard the hold: the parcel is not announced.",
+        ),
+        closes="The corrected dispatch, or the decision.",
+    ),
+    Entry(
+        code="parcel-withdrawn-late",
+        title="A warehouse takes back a parcel that was announced",
+        meaning="The marketplace already believes that the parcel left. Neither OR24 nor a shipment can be taken back.",
+        owner_team="operations",
+        severity="high",
+        steps=(
+            "Find out whether the parcel leaves later: then nothing is to be done but to hurry.",
+            "Otherwise tell the marketplace and the buyer, and refund what is not sent.",
+            "Discard the hold.",
+        ),
+        closes="The decision.",
+    ),
 )
 
 HANDBOOK: Final = {entry.code: entry for entry in _ENTRIES}
