@@ -475,17 +475,19 @@ class Room:
         form, person = await self._form(request, "hold")
         case_id, approved = _text(form, "case_id"), _text(form, "decision") == "approve"
         case = await self._standing(case_id)
-        if not await queries.held_offers(self.database, case_id):
+        found = views.remedies(case, holds=bool(await queries.held_offers(self.database, case_id)))
+        remedy = next((r for r in found if r.kind == "hold"), None)
+        if remedy is None:
             raise Told(case_url(case_id), "Nothing is held in this case any more.", "warn")
         await self.desk.decide_hold(
             person,
-            case.about or "",
-            case.service or "",
+            remedy.fields["about"],
+            remedy.fields["service"],
             case_id,
             approved=approved,
             reason=_text(form, "reason") or None,
         )
-        raise Told(case_url(case_id), "Approved: it goes out now." if approved else "Discarded: nothing goes out.")
+        raise Told(case_url(case_id), "Approved: it goes on now." if approved else "Discarded: it stays held back.")
 
     async def settle_obligation(self, request: web.Request) -> web.StreamResponse:
         """Say what became of a call whose answer was lost."""

@@ -104,8 +104,8 @@ def remedies(case: Case, order: Order | None = None, *, holds: bool = False) -> 
     """What can be done about a case here, by what it is about and by its cause.
 
     `mapping/…` as cause or object asks for a line of a mapping table; `order/…` for an answer while the
-    order waits for one; `obligation/…` for what became of a call. With `holds`, offers wait for this case,
-    and it takes a decision.
+    order waits for one; `obligation/…` for what became of a call; `hold/…` for a decision, as does a case
+    that offers are held for, which `holds` says.
     """
     if not case.is_open:
         return []
@@ -119,21 +119,23 @@ def remedies(case: Case, order: Order | None = None, *, holds: bool = False) -> 
         elif kind == "obligation" and len(parts) >= 2:
             service, _, number = key.partition("/")
             found.append(Remedy("settle", {"about": str(ref), "service": service, "obligation_id": number}))
+        elif kind == "hold":
+            found.append(Remedy("hold", {"about": str(ref), "service": case.service or ""}))
         elif kind == "order" and order is not None and order.stage == "answer" and order.lines:
             found.append(Remedy("answer", {"marketplace": parts[0], "order_id": key.partition("/")[2]}))
-    if holds:
+    if holds and not any(remedy.kind == "hold" for remedy in found):
         found.append(Remedy("hold", {"about": case.about or "", "service": case.service or ""}))
     return found
 
 
 def _choices(facts: Mapping[str, str]) -> list[str]:
-    """Values that a case proposes. Facts are text: one a line, or apart by commas; what stands in
-    parentheses behind a value explains it."""
+    """Values that a case proposes, in facts named `candidates…`, `valid…` or `carriers…`. They are text: one a
+    line, or apart by commas; what stands in parentheses behind a value explains it."""
     choices: list[str] = []
-    for name in ("candidates", "valid", "valid_carriers", "carriers"):
-        text = facts.get(name, "")
-        parts = text.splitlines() if "\n" in text else text.split(",")
-        choices += [value for part in parts if (value := part.partition(" (")[0].strip())]
+    for name, text in facts.items():
+        if name.startswith(("candidate", "valid", "carriers")):
+            parts = text.splitlines() if "\n" in text else text.split(",")
+            choices += [value for part in parts if (value := part.partition(" (")[0].strip())]
     return list(dict.fromkeys(choices))
 
 
@@ -413,7 +415,11 @@ class Stage:
     does: str
     figures: Sequence[Figure]
     fresh: str
-    tone: Tone
+
+    @property
+    def tone(self) -> Tone:
+        """As loud as its loudest figure."""
+        return max((figure.tone for figure in self.figures), key=lambda tone: _LOUDNESS[tone], default="calm")
 
 
 def lanes(g: Mapping[str, Any], now: datetime) -> list[tuple[str, list[Stage]]]:
@@ -426,7 +432,7 @@ def lanes(g: Mapping[str, Any], now: datetime) -> list[tuple[str, list[Stage]]]:
     def fresh(what: str, at: datetime | None) -> str:
         return f"{what} {ago(at, now)}" if at else f"{what}: nothing yet"
 
-    made = [
+    out = [
         Stage(
             "Catalogue",
             "Products and prices out",
@@ -437,7 +443,6 @@ def lanes(g: Mapping[str, Any], now: datetime) -> list[tuple[str, list[Stage]]]:
                 count("products refused", g["products_rejected"], "/offers?show=products", "warn"),
             ],
             fresh("marketplace read", g["catalog_at"]),
-            "calm",
         ),
         Stage(
             "Stock",
@@ -451,8 +456,9 @@ def lanes(g: Mapping[str, Any], now: datetime) -> list[tuple[str, list[Stage]]]:
                 count("refused", g["stock"].get("rejected", 0), "/offers?show=rejected", "bad"),
             ],
             _freshness(g, now),
-            "calm",
         ),
+    ]
+    back = [
         Stage(
             "Intake",
             "Every order captured once",
@@ -462,7 +468,6 @@ def lanes(g: Mapping[str, Any], now: datetime) -> list[tuple[str, list[Stage]]]:
                 count("timed out in 24 h", g["timed_out"], "/orders?stage=ended&problem=timed-out", "bad"),
             ],
             fresh("last order", g["captured_at"]),
-            "calm",
         ),
         Stage(
             "Answer",
@@ -479,7 +484,6 @@ def lanes(g: Mapping[str, Any], now: datetime) -> list[tuple[str, list[Stage]]]:
                 ),
             ],
             fresh("last answer", g["answered_at"]),
-            "calm",
         ),
         Stage(
             "SFCC order",
@@ -489,7 +493,6 @@ def lanes(g: Mapping[str, Any], now: datetime) -> list[tuple[str, list[Stage]]]:
                 count("created in 24 h", g["created"], "/orders"),
             ],
             fresh("last created", g["created_at"]),
-            "calm",
         ),
         Stage(
             "Shipment",
@@ -501,7 +504,6 @@ def lanes(g: Mapping[str, Any], now: datetime) -> list[tuple[str, list[Stage]]]:
                 count("shipped in 24 h", g["shipped"], "/orders?stage=money"),
             ],
             fresh("last announced", g["shipped_at"]),
-            "calm",
         ),
         Stage(
             "Money",
@@ -513,11 +515,9 @@ def lanes(g: Mapping[str, Any], now: datetime) -> list[tuple[str, list[Stage]]]:
                 count("in suspense", g["suspense"], "/payouts?show=suspense", "warn"),
             ],
             fresh("last cycle closed", g["cycle_at"]),
-            "calm",
         ),
     ]
-    done = [Stage(s.name, s.does, s.figures, s.fresh, _loudest(f.tone for f in s.figures)) for s in made]
-    return [("Out to the marketplaces", done[:2]), ("In from the marketplaces", done[2:])]
+    return [("Out to the marketplaces", out), ("In from the marketplaces", back)]
 
 
 def _freshness(g: Mapping[str, Any], now: datetime) -> str:
@@ -541,11 +541,6 @@ def headline(teams: Sequence[Mapping[str, Any]], now: datetime) -> str:
 
 
 _LOUDNESS: Final[Mapping[str, int]] = {"calm": 0, "good": 1, "warn": 2, "bad": 3}
-
-
-def _loudest(tones: Any) -> Tone:
-    found: Tone = max(tones, key=lambda tone: _LOUDNESS[tone], default="calm")
-    return found
 
 
 SEVERITY_TONES: Final[Mapping[str, Tone]] = {"low": "calm", "normal": "calm", "high": "warn", "critical": "bad"}

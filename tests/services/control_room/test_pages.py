@@ -369,6 +369,28 @@ async def test_a_hold_is_approved_or_discarded(room: Room, database: Database, d
     )
 
 
+async def test_parcels_that_wait_for_a_person_are_decided_by_their_cause(room: Room, database: Database) -> None:
+    opened = CaseOpened(
+        case_id="shipment-without-tracking/order/m/W-1",
+        code="shipment-without-tracking",
+        service="shipment-notifier",
+        about="order/m/W-1",
+        title="A parcel has left without a tracking number",
+        what_to_do="Ask the warehouse",
+        owner_team="logistics",
+        opened_at=NOW,
+        cause="hold/shipment-notifier/m/W-1",
+    )
+    await tell(database, received(opened, 1))
+    async with visit(room, "olga") as olga:
+        assert "Approved" in await olga.fill_in(case_url(opened.case_id), "/hold", decision="approve")
+
+    ((wire_type, _, event),) = await published(database)
+    assert (wire_type, event["about"], event["service"]) == (
+        *("operator.decided-hold.v1", "hold/shipment-notifier/m/W-1", "shipment-notifier"),
+    )
+
+
 async def test_a_discarded_hold_holds_nothing_once_its_case_is_closed(room: Room, database: Database) -> None:
     await tell(database, *day(orders=1))
     case_id = "mass-zero/shop/worten-pt/2034"
