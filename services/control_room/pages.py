@@ -47,7 +47,7 @@ COOKIE: Final = "control-room"
 FLASH: Final = "control-room-said"
 SESSION: Final = web.RequestKey("session", Session)
 PERSON: Final = web.RequestKey("person", Person)
-TEAMS: Final = ("operations", "finance", "catalogue", "logistics", "developers")
+TEAMS: Final = tuple(sorted({entry.owner_team for entry in HANDBOOK.values()}))
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -7,12 +7,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, async_playwright
+from playwright.async_api import Browser, async_playwright, expect
 
 from services.control_room.pages import Room
 from tests.kit.flow import FixedClock
 from tests.kit.pages import day, make_room, people_file, project, room_database, served
 
+expect.set_options(timeout=60_000)  # A busy machine is slow, not wrong.
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
