@@ -8,11 +8,11 @@ pages were read, or in the watermark's own second, comes again. No end and no st
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -63,13 +63,15 @@ class Poll:
         async def work(lease: Lease) -> None:
             while not stop.is_set():
                 started = self.clock.now()
-                await self.guarded(self.read_changes)
-                if await self._rescan_is_due():
-                    await self.guarded(self.rescan)
-                self.beat()
+                await until_stopped(self._round(), stop, self.beat)
                 await pause(self.clock, started + self.every, stop, self.beat)
 
         await self.leases.run(f"order-ingestor/{self.shop.account}", work, stop)
+
+    async def _round(self) -> None:
+        await self.guarded(self.read_changes)
+        if await self._rescan_is_due():
+            await self.guarded(self.rescan)
 
     async def guarded(self, read: Callable[[], Awaitable[int]]) -> None:
         """One broken shop stops nobody: the breaker asks for a person, and the next round tries again."""
@@ -182,12 +184,21 @@ class Poll:
 async def pause(
     clock: BusinessClock, until: datetime, stop: asyncio.Event, beat: Callable[[], None] = lambda: None
 ) -> None:
-    """Wait until a business time, or `stop`; the loop shows meanwhile that it lives."""
-    waits = {asyncio.create_task(clock.sleep_until(until)), asyncio.create_task(stop.wait())}
+    """Wait until a business time, or `stop`."""
+    await until_stopped(clock.sleep_until(until), stop, beat)
+
+
+async def until_stopped(work: Coroutine[Any, Any, None], stop: asyncio.Event, beat: Callable[[], None]) -> None:
+    """Do something that may be cut off anywhere, such as waiting for a slot, until `stop`; the loop shows it lives."""
+    doing, stopped = asyncio.create_task(work), asyncio.create_task(stop.wait())
     try:
-        while not any(one.done() for one in waits):
+        while not doing.done() and not stopped.done():
             beat()
-            await asyncio.wait(waits, timeout=10.0, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({doing, stopped}, timeout=10.0, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for one in waits:
-            one.cancel()
+        stopped.cancel()
+        if not doing.done():
+            doing.cancel()
+            await asyncio.wait({doing}, timeout=5.0)
+    if doing.done() and not doing.cancelled():
+        doing.result()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from shared.clock import monotonic
 from shared.events.fields import LineUnits
 from shared.events.shipments import ShipmentAnnounced
 from tests.services.order_ingestor.kit import Ground, ground, until
@@ -80,3 +81,19 @@ async def is_shipped(here: Ground, order_id: str) -> bool:
 
 async def linked(here: Ground, count: int) -> bool:
     return bool(await here.database.fetchval("SELECT count(*) = $1 FROM orders WHERE linked_at IS NOT NULL", count))
+
+
+async def test_it_stops_at_once_although_a_poll_waits_for_its_slot(
+    kafka_bootstrap: str, database_url: str, tmp_path: Path
+) -> None:
+    async with ground(kafka_bootstrap, database_url, tmp_path, speed=1.0) as here:
+        async with here.service():
+            await until(lambda: was_read(here))
+            asked = monotonic()
+        assert monotonic() - asked < 10.0
+
+
+async def was_read(here: Ground) -> bool:
+    """Both readings of a shop have begun, and the second waits for its minute."""
+    calls = here.mirakl.recorder.calls_by_operation
+    return calls["OR11"] >= 3 and bool(await here.database.fetchval("SELECT count(*) FROM bridge.call_waiters"))
