@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from bridge.commands import check, dead_letters, init, local, migrate, offsets, probe, republish, sandbox, up
+from bridge.commands import check, dead_letters, demo, init, local, migrate, offsets, probe, republish, sandbox, up
 
 app = typer.Typer(
     help="Keeps a Salesforce B2C Commerce store and its Mirakl marketplace shops in step.",
@@ -12,6 +12,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,  # a local may hold a secret or somebody's address
 )
 app.command("local")(local.local)
+app.command("demo")(demo.demo)
 app.command("up")(up.up)
 app.command("init")(init.init)
 app.command("check")(check.check)

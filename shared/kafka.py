@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -400,6 +400,33 @@ async def edge_offsets(
             found = await _bounded(ask(asked), 15.0, "asking for offsets") if asked else {}
             edges.append({Partition(p.topic, p.partition): offset for p, offset in found.items()})
         return edges[0], edges[1]
+    finally:
+        await _quietly(consumer.stop(), 2.0)
+
+
+async def read_to_end(address: Address, topics: Sequence[Topic]) -> AsyncIterator[Sequence[Record]]:
+    """Everything on these topics as it is now, batch by batch in order per partition; belongs to no group.
+
+    Raises:
+        Transient: the broker does not answer.
+    """
+    partitions = [Partition(topic.name, p) for topic in topics for p in range(topic.partitions)]
+    beginnings, ends = await edge_offsets(address, partitions)
+    left = {TopicPartition(*p): end for p, end in ends.items() if end > beginnings[p]}
+    consumer = AIOKafkaConsumer(
+        **address.client_arguments(), isolation_level="read_committed", enable_auto_commit=False
+    )
+    try:
+        await _bounded(consumer.start(), 15.0, "connecting to Kafka")
+        if left:
+            consumer.assign(list(left))
+            await _bounded(consumer.seek_to_beginning(), 15.0, "going to the beginning")
+        while left:
+            for partition, records in (await consumer.getmany(timeout_ms=250, max_records=2_000)).items():
+                yield [record for record in records if record.offset < ends[Partition(*partition)]]
+            for partition, end in list(left.items()):
+                if await _bounded(consumer.position(partition), 15.0, f"position of {partition}") >= end:
+                    del left[partition]
     finally:
         await _quietly(consumer.stop(), 2.0)
 

@@ -601,12 +601,21 @@ def _short(order: Order) -> dict[str, Any]:
         "created": iso(order.created),
         "currency": order.currency,
         "total_price": sum((line.price + line.shipping_price for line in order.active()), ZERO),
+        "to_pay": sum((_to_pay(order, line) for line in order.active()), ZERO),
+        "shipments": sum(shipment.shipped is not None for shipment in order.shipments),
         "reference_for_seller": order.reference_for_seller,
         "lines": [
             {"id": line.id, "sku": line.offer_sku, "quantity": line.quantity, "state": line.state}
             for line in order.lines
         ],
     }
+
+
+def _to_pay(order: Order, line: Line) -> Decimal:
+    """What the buyer pays for a line: with the taxes, where those stand beside the price."""
+    beside = order.tax_mode == "TAX_EXCLUDED"
+    taxes = sum((one.amount for one in (*line.taxes, *line.shipping_taxes)), ZERO) if beside else ZERO
+    return line.price + line.shipping_price + taxes
 
 
 def _cycle_shown(shop: Shop, cycle: Cycle) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""A day of trade on this machine: both sandboxes, all services, a scripted operator, and a tally at the end."""
