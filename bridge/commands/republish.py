@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from bridge.commands.places import Json, run, say, schema_of, schemas_with
+from services.control_room import actions
 from shared import dead_letters, mappings, rules
 from shared.outbox import Current, Outbox, republish
 from shared.settings import from_environment
@@ -17,6 +18,7 @@ from shared.topics import ALL, topic
 CURRENT: dict[str, Current] = {
     "dead-letters": dead_letters.current,
     "mappings": mappings.current,
+    "operator-actions": actions.current,
     "rules": rules.current,
 }
 """Per topic, how its owner tells its current state as events; a service adds its topics here."""

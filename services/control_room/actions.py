@@ -6,17 +6,20 @@ a form what a replay would make of its event.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal, TypeVar, cast
 
 import msgspec
 
 from services.control_room import projections
 from services.control_room.access import Person
-from shared.database import patiently
+from shared.codec import decode
+from shared.database import Rows, patiently
 from shared.envelope import Envelope
 from shared.errors import BridgeError
+from shared.events.base import Event
 from shared.events.control import (
     OperatorAction,
     OperatorAnsweredOrder,
@@ -268,6 +271,12 @@ class Desk:
                 return await write(tx)
 
         return await patiently(attempt)
+
+
+async def current(rows: Rows) -> AsyncIterator[tuple[Event, int, datetime]]:
+    """Every action as the event that told of it, the oldest of each object first, for `bridge republish`."""
+    for row in await rows.fetch("SELECT type, payload, version, at FROM room_actions ORDER BY about, version"):
+        yield decode(row["type"], row["payload"].encode()), row["version"], row["at"]
 
 
 def line_of(right: object, extras: Mapping[str, str]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from services.control_room import queries
+from services.control_room import actions, queries
 from services.control_room.access import Person
 from services.control_room.actions import ChangedMeanwhile, line_of
 from services.control_room.links import about_url, case_url
@@ -22,7 +22,7 @@ from shared.events.cases import CaseClosed, CaseOpened
 from shared.events.decisions import LineAnswer, OrderAccepted
 from shared.handlers import Received
 from shared.mappings import SKUS, Product
-from shared.outbox import decode_headers
+from shared.outbox import decode_headers, republish
 from tests.kit.flow import NOW, FixedClock
 from tests.kit.pages import Teller, captured, day, project, received, sell, unmapped_sku
 from tests.services.control_room.visitor import forms_of, visit
@@ -426,6 +426,21 @@ async def test_a_case_is_taken_noted_and_given_away_in_order(room: Room, databas
     assert [(wire_type, sequence) for wire_type, sequence, _ in await published(database)] == [
         ("operator.noted-case.v1", 1),
         ("operator.noted-case.v1", 2),
+    ]
+
+
+async def test_actions_are_told_again_under_their_old_ids(room: Room, database: Database, case_id: str) -> None:
+    async with visit(room, "olga") as olga:
+        await olga.fill_in(case_url(case_id), "/note", note="one")
+        await olga.fill_in(case_url(case_id), "/note", note="two")
+
+    assert [count async for count in republish(room.desk.outbox, actions.current)] == [2]
+
+    first, second, *again = await published(database)
+    assert again == [first, second]
+    ids = await database.fetch("SELECT headers FROM outbox ORDER BY position")
+    assert [from_record(decode_headers(row["headers"]), b"{}")[0].id for row in ids[:2]] == [
+        from_record(decode_headers(row["headers"]), b"{}")[0].id for row in ids[2:]
     ]
 
 
