@@ -620,6 +620,85 @@ _ENTRIES: Final = (
         ),
         closes="The decision.",
     ),
+    Entry(
+        code="offer-sku-unmapped",
+        title="An offer sells no known product",
+        meaning=(
+            "The marketplace shows an offer whose shop SKU is neither an SFCC product id nor a line of the SKU mapping. "
+            "Its stock and price are not kept, and an order of it waits. Where SFCC has products with the EAN of the "
+            "marketplace's product, the case names them. At most 200 offers of a shop are asked about at a time."
+        ),
+        owner_team="catalogue",
+        severity="normal",
+        steps=(
+            "Look the shop SKU up in the marketplace's back office: product, EAN, pack size.",
+            "Map it in the control room to its SFCC product, with the number of pieces in a pack.",
+            "Where it is not to be sold any more, delete the offer at the marketplace.",
+        ),
+        closes="The mapping, a product of that very id in SFCC, or the end of the offer.",
+    ),
+    Entry(
+        code="payout-not-reconciled",
+        title="A payout is not what its transactions add up to",
+        meaning=(
+            "The amount that Mirakl paid for a billing cycle differs from the sum of the cycle's transaction lines, and "
+            "the difference has no name, or one that somebody has to look at: a type that nobody knows, an order that "
+            "was never captured, a manual credit or invoice outside the cycle, another currency."
+        ),
+        owner_team="finance",
+        severity="high",
+        steps=(
+            "Read paid, lines and difference in the case, and the cycle's page in the control room.",
+            "Compare with the cycle's invoice and its transaction log in the marketplace's back office.",
+            "An unknown type: map it to an account. A missing order: have it read again (backfill).",
+            "Where the marketplace is wrong, ask the operator for a correction: it comes as a line of its own.",
+        ),
+        closes="The first comparison that agrees.",
+    ),
+    Entry(
+        code="payout-failed",
+        title="A payout did not reach the bank",
+        meaning="Mirakl shows the payout of a billing cycle as failed; the reason is in the case.",
+        owner_team="finance",
+        severity="high",
+        steps=(
+            "INCOMPLETE_KYC: complete the shop's documents in the marketplace's back office.",
+            "AWAITING_INVOICE_CHECK: ask the operator when the invoice is checked.",
+            "Otherwise look at the bank details of the shop, and ask the operator to pay again.",
+        ),
+        closes="Mirakl shows the payout as on its way, or paid.",
+    ),
+    Entry(
+        code="ledger-type-unknown",
+        title="A kind of transaction that the ledger does not know",
+        meaning=(
+            "The marketplace booked lines of a type that is in no published list. They stand in suspense and in the "
+            "cycle's sum, so that the ledger balances; which account they belong to, a person has to say."
+        ),
+        owner_team="finance",
+        severity="normal",
+        steps=(
+            "Find out what the type is: the line in the case, the operator's announcements.",
+            "Map it in the control room: kind account, the type as it is written, the account's name.",
+            "The lines in suspense are then taken back and booked there, and so are all that come.",
+        ),
+        closes="The mapping.",
+    ),
+    Entry(
+        code="ledger-line-unreadable",
+        title="A transaction line that no ledger can hold",
+        meaning=(
+            "The amount of a transaction has more than fifteen digits or six decimals, or its currency is no ISO 4217 "
+            "code. It is not booked, and its payout will not agree."
+        ),
+        owner_team="finance",
+        severity="high",
+        steps=(
+            "Look the transaction up in the marketplace's back office.",
+            "Ask the operator for a correction.",
+        ),
+        closes="A person, in the control room, once its payout is put right.",
+    ),
 )
 
 HANDBOOK: Final = {entry.code: entry for entry in _ENTRIES}
