@@ -99,7 +99,8 @@ class Folding:
             [row["read_started_at"] for row in read],
         )
         causes = {key[0]: received for key, received in newest.items()}
-        await self.numbers.of_products(tx, (row["product_id"] for row in rows), causes)
+        # Whatever SFCC says anew goes out, also a number that equals the one before.
+        await self.numbers.of_products(tx, (row["product_id"] for row in rows), causes, again=True)
 
     # Offers -------------------------------------------------------------------------------------------
 

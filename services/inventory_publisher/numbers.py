@@ -8,7 +8,7 @@ before: 1 -> 0 -> 1 sends the last 1.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -119,8 +119,10 @@ class Numbers:
         self.places = {key: place_of(shop) for key, shop in self.shops.items()}
         self.terms = {key: settings_terms(shop) for key, shop in self.shops.items()}
 
-    async def of_products(self, tx: Transaction, products: Iterable[str], causes: Causes | None = None) -> None:
-        """Compute every offer that sells one of these products."""
+    async def of_products(
+        self, tx: Transaction, products: Iterable[str], causes: Causes | None = None, *, again: bool = False
+    ) -> None:
+        """Compute every offer that sells one of these products; with `again` see `of_offers`."""
         wanted = sorted(set(products))
         if wanted:
             rows = await tx.fetch(
@@ -128,7 +130,7 @@ class Numbers:
                    ORDER BY marketplace, shop, shop_sku FOR UPDATE""",
                 wanted,
             )
-            await self._compute(tx, rows, causes or {}, frozenset())
+            await self._compute(tx, rows, causes or {}, again)
 
     async def of_offers(self, tx: Transaction, keys: Iterable[OfferKey], *, again: bool) -> None:
         """Compute these offers; with `again` their numbers go out once more although they may not have changed."""
@@ -141,11 +143,9 @@ class Numbers:
                    ORDER BY marketplace, shop, shop_sku FOR UPDATE OF o""",
                 *map(list, zip(*wanted, strict=True)),
             )
-            await self._compute(tx, rows, {}, frozenset(wanted) if again else frozenset())
+            await self._compute(tx, rows, {}, again)
 
-    async def _compute(
-        self, tx: Transaction, rows: Sequence[Mapping[str, Any]], causes: Causes, again: Collection[OfferKey]
-    ) -> None:
+    async def _compute(self, tx: Transaction, rows: Sequence[Mapping[str, Any]], causes: Causes, again: bool) -> None:
         offers = [_offer(row) for row in rows if row["product_id"] is not None]
         offers = [offer for offer in offers if offer.shop in self.places]
         products = sorted({offer.product_id for offer in offers})
@@ -168,7 +168,7 @@ class Numbers:
             number = shown(stock, terms, units, offer.pack)
             before = offer.quantity, offer.ats, offer.open_units, offer.as_of, offer.rule
             after = number.quantity, stock.ats, units, level["as_of"], number.rule
-            offer.dirty = offer.key in again or offer.quantity != number.quantity
+            offer.dirty = again or offer.quantity != number.quantity
             if before == after and not offer.dirty:
                 continue
             fell = number.quantity == 0 and offer.quantity != 0 and offer.shown

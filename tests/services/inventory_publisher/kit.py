@@ -32,6 +32,7 @@ from shared.database import Database, migrate
 from shared.envelope import from_record
 from shared.events.base import Event
 from shared.events.catalog import OfferMapped
+from shared.events.control import OperatorDecidedHold
 from shared.events.stock import StockLevelReported
 from shared.kafka import BatchProducer, Partition, ensure_topics, partition_of
 from shared.settings import ServiceSettings, load
@@ -101,6 +102,8 @@ def mirakl_config(speed: float, offers: int) -> SandboxConfig:
     config = default_config()
     config.speed = speed
     config.offers, config.products = offers, max(50, offers)
+    config.marketplaces[0].shops[1].offers = config.marketplaces[1].shops[0].offers = 5
+    config.marketplaces[1].shops[1].offers = 5
     for market in config.marketplaces:
         market.acceptance_seconds = 10_000_000.0
         market.unpaid_cancel_seconds = None
@@ -126,6 +129,7 @@ class Ground:
     clock: BusinessClock
     web: aiohttp.ClientSession
     producer: BatchProducer
+    every: timedelta
     sequence: int = 0
     began: datetime = field(init=False)
 
@@ -227,6 +231,20 @@ class Ground:
         )
         return [row["code"] for row in rows]
 
+    async def decide(self, *, approved: bool) -> None:
+        """A person decides on what is held."""
+        case_id = await self.database.fetchval("SELECT case_id FROM cases WHERE code = 'stock-mass-zero'")
+        await self.put(
+            OperatorDecidedHold(
+                about=f"shop/{self.market}/2001", by="u-1", role="operations", at=self.clock.now(),
+                service=INVENTORY, case_id=case_id, approved=approved,
+            )
+        )  # fmt: skip
+
+    async def held(self) -> int:
+        found: int = await self.database.fetchval("SELECT count(*) FROM offers WHERE hold_case IS NOT NULL")
+        return found
+
     async def confirmed(self, expected: Mapping[str, int]) -> bool:
         """Whether the marketplace shows these quantities, and has confirmed each."""
         rows = await self.database.fetch(
@@ -247,7 +265,7 @@ class Ground:
     async def service(self) -> AsyncIterator[None]:
         """The service runs until the block ends; a second one at the same time is another replica."""
         stop = asyncio.Event()
-        running = asyncio.create_task(serve(self.settings, stop, telemetry=False))
+        running = asyncio.create_task(serve(self.settings, stop, telemetry=False, every=self.every))
         try:
             yield
         finally:
@@ -309,7 +327,7 @@ async def ground(
             await clock.synchronize(database)
             yield Ground(
                 settings, tag, tag, mirakl_bound.url, sfcc_bound.url, mirakl_app[SANDBOX], sfcc_app[INSTANCE], database,
-                clock, web, producer,
+                clock, web, producer, timedelta(seconds=speed / 4),
             )  # fmt: skip
     finally:
         await producer.stop()
