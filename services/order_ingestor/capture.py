@@ -104,6 +104,15 @@ class Intake:
                 if not careful:
                     raise
                 broken.append(UnreadableOrder(order_id=order.order_id, reason=_why(error), raw=_raw(order)))
+        read = frozenset(seen)
+        # Most of an overlap is known already: only what is news is locked, or it would wait for, and hold up, what
+        # is being noted of the same orders elsewhere.
+        familiar = await store.peek(tx, market, seen)
+        seen = {
+            order_id: one
+            for order_id, one in seen.items()
+            if follow(familiar.get(order_id), one, tx.time, by) is not None
+        }
         known = await store.claim(tx, market, shop_id, seen)
         countries = await self._countries(tx, market, (one.buyer for one in seen.values()))
         changed: list[Known] = []
@@ -128,7 +137,7 @@ class Intake:
         await store.write(tx, changed)
         await store.keep_buyers(tx, buyers)
         await owe_all(tx, owed)
-        await self._keep_unreadable(tx, shop, broken, seen)
+        await self._keep_unreadable(tx, shop, broken, read)
         return len(changed)
 
     def _read_by(self, facts: OrderFacts, by: CapturedBy) -> CapturedBy:

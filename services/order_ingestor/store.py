@@ -24,9 +24,21 @@ Key = tuple[str, str]
 """Marketplace and Mirakl order id."""
 
 
+async def peek(rows: Rows, marketplace: str, order_ids: Iterable[str]) -> dict[str, Known]:
+    """What is known of orders now, without a lock."""
+    found = await rows.fetch(
+        "SELECT * FROM orders WHERE marketplace = $1 AND order_id = ANY($2) AND version > 0",
+        marketplace,
+        sorted(set(order_ids)),
+    )
+    return {row["order_id"]: _known(row) for row in found}
+
+
 async def claim(rows: Rows, marketplace: str, shop: str, order_ids: Iterable[str]) -> dict[str, Known | None]:
     """Lock the orders of a page, new ones too: whoever comes second waits here and then sees what the first did."""
     ids = sorted(set(order_ids))
+    if not ids:
+        return {}
     await rows.execute(
         """INSERT INTO orders (marketplace, order_id, shop)
            SELECT $1, order_id, $2 FROM unnest($3::text[]) AS n(order_id) ORDER BY order_id ON CONFLICT DO NOTHING""",
