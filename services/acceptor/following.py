@@ -160,7 +160,7 @@ class Following:
         answered = {line.line_id for line in event.lines}
         if any(line.line_id not in answered for line in order.facts.lines if line.state not in DEAD):
             # A guess at what was left out would be an answer that nobody gave.
-            log.warning("answer_incomplete", marketplace=event.marketplace, lines=len(answered))
+            log.warning("answer_incomplete", marketplace=event.marketplace, count=len(answered))
             return
         owed: list[Owed] = []
         decided = OrderDecided(

@@ -86,6 +86,7 @@ class StockRequest(msgspec.Struct, frozen=True):
     """What OCI is to hold for an order, in the document of this round."""
 
     marketplace: str
+    shop: str
     order_id: str
     round: int
     wanted: tuple[Wish, ...]
@@ -95,6 +96,7 @@ class ReleaseRequest(msgspec.Struct, frozen=True):
     """The document of this round is not needed any more."""
 
     marketplace: str
+    shop: str
     order_id: str
     round: int
     reason: str
@@ -111,6 +113,7 @@ class AnswerRequest(msgspec.Struct, frozen=True):
     """One answer for every line of an order."""
 
     marketplace: str
+    shop: str
     order_id: str
     lines: tuple[LineDecision, ...]
 
@@ -354,7 +357,7 @@ class Judging:
                 self.kinds.answer,
                 key=about(order),
                 payload=AnswerRequest(
-                    *order.key, tuple(LineDecision(line.line_id, line.accepted) for line in decided.lines)
+                    *_ids(order), tuple(LineDecision(line.line_id, line.accepted) for line in decided.lines)
                 ),
                 due_at=_due(order),
                 account=self._shop(order).account,
@@ -398,7 +401,7 @@ class Judging:
         # The first document, or the same once more, is guarded; another content overwrites.
         kind = self.kinds.reserve if held.wanted in ((), wanted) else self.kinds.restate
         owed.append(
-            self._owed(kind, order, StockRequest(*order.key, held.round, wanted), _due(order) - self._cliff(order))
+            self._owed(kind, order, StockRequest(*_ids(order), held.round, wanted), _due(order) - self._cliff(order))
         )
         reserved = held.reserved if held.wanted == wanted else {}
         return msgspec.structs.replace(
@@ -409,7 +412,7 @@ class Judging:
         )
 
     def _owe_release(self, order: Known, owed: list[Owed]) -> Known:
-        request = ReleaseRequest(*order.key, order.reservation.round, release_reason(order))
+        request = ReleaseRequest(*_ids(order), order.reservation.round, release_reason(order))
         owed.append(self._owed(self.kinds.release, order, request, _due(order) + _LATEST))
         return msgspec.structs.replace(
             order, reservation=msgspec.structs.replace(order.reservation, state="releasing", reserved={})
@@ -433,8 +436,8 @@ class Judging:
             "would_answer_order",
             marketplace=order.facts.marketplace,
             shop=order.facts.shop,
-            verdict=type(verdict).__name__.lower(),
-            reasons=sorted({one.reason for one in verdict.problems}) if isinstance(verdict, Hold) else [],
+            operation=type(verdict).__name__.lower(),
+            reason=", ".join(sorted({one.reason for one in verdict.problems})) if isinstance(verdict, Hold) else "",
         )
 
     def _verdict(self, order: Known, offers: Offers, now: datetime, ask_again: bool) -> Verdict:
@@ -616,13 +619,15 @@ class Judging:
         doubtful: dict[tuple[str, str], set[str]] = {}
         for order in orders:
             key = order.facts.marketplace, order.facts.shop
-            named = {line.shop_sku for line in order.facts.lines}
+            named = (
+                {line.shop_sku for line in order.facts.lines} if order.stage not in ("new", "decided") else set[str]()
+            )
             skus.setdefault(key, set()).update(named)
             if order.stage == "open" and order.reservation.state in ("asked", "failed"):
                 doubtful.setdefault(key, set()).update(named)
         return {
             key: Offers(
-                await store.products_of(tx, *key, wanted),
+                await store.products_of(tx, *key, wanted) if wanted else {},
                 await store.stocks_of(tx, *key, doubtful[key]) if key in doubtful else {},
             )
             for key, wanted in sorted(skus.items())
@@ -667,6 +672,10 @@ def settled_reservation(order: Known, **changes: Any) -> Known:
 def next_round(order: Known) -> Known:
     """The order without a reservation: the next one needs a document of its own."""
     return msgspec.structs.replace(order, reservation=Reservation(round=order.reservation.round + 1))
+
+
+def _ids(order: Known) -> tuple[str, str, str]:
+    return order.facts.marketplace, order.facts.shop, order.facts.order_id
 
 
 def _unsent(order: Known) -> bool:

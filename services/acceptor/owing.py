@@ -127,10 +127,11 @@ class Desk:
 
     async def reserve(self, request: StockRequest, attempt: Attempt) -> Held:
         """PUT reservation-documents: what is short is no error, so what is held is compared by whoever asked."""
-        order = await store.read(self.database, request.marketplace, request.order_id)
-        if order is None or order.stage in ENDED or order.reservation.round != request.round:
-            return Held(answered_at=self.clock.now(), void=True)
-        shop = self.shops[request.marketplace, order.facts.shop]
+        if attempt.number > 1:
+            order = await store.read(self.database, request.marketplace, request.order_id)
+            if order is None or order.stage in ENDED or order.reservation.round != request.round:
+                return Held(answered_at=self.clock.now(), void=True)
+        shop = self._shop(request)
         answer = await self.sfcc[shop.shop.site].put_reservation(
             document_id(request.marketplace, request.order_id, request.round),
             reservation_of(request.wanted, shop.site, external_reference(request.marketplace, request.order_id)),
@@ -152,8 +153,7 @@ class Desk:
     async def reserved(self, settled: Settled[StockRequest], tx: Transaction) -> None:
         """Publish what OCI holds, and look at the order with it."""
         request = settled.payload
-        key = request.marketplace, request.order_id
-        order = (await store.lock(tx, [key])).get(key)
+        order = await self._lock(tx, request)
         if order is None or order.reservation.round != request.round:
             return
         if order.reservation.wanted != request.wanted or order.reservation.state not in ("asked", "failed"):
@@ -179,7 +179,7 @@ class Desk:
         order = settled_reservation(
             order, state="held", reserved=held.reserved, answered_at=held.answered_at, asked_at=None
         )
-        shop = self.shops[request.marketplace, order.facts.shop]
+        shop = self._shop(request)
         return self.judging.publish(
             tx,
             order,
@@ -220,14 +220,23 @@ class Desk:
         )
         return msgspec.structs.replace(settled_reservation(order, state="failed"), asked=True)
 
+    async def _lock(self, tx: Transaction, request: StockRequest | ReleaseRequest | AnswerRequest) -> Known | None:
+        """The order, if its shop is still ours to answer for."""
+        key = request.marketplace, request.order_id
+        order = (await store.lock(tx, [key])).get(key)
+        return order if (request.marketplace, request.shop) in self.shops else None
+
+    def _shop(self, request: StockRequest | ReleaseRequest) -> ShopSettings:
+        shop = self.shops.get((request.marketplace, request.shop))
+        if shop is None:
+            raise Refused("the shop is not in the settings any more", operation="reservation", status=410)
+        return shop
+
     # Release ----------------------------------------------------------------------------------------
 
     async def release(self, request: ReleaseRequest, attempt: Attempt) -> None:
         """PATCH reservation-documents: a document that is not there, or is closed, holds nothing any more."""
-        order = await store.read(self.database, request.marketplace, request.order_id)
-        if order is None:
-            return
-        shop = self.shops[request.marketplace, order.facts.shop]
+        shop = self._shop(request)
         try:
             await self.sfcc[shop.shop.site].cancel_reservation(
                 document_id(request.marketplace, request.order_id, request.round)
@@ -248,8 +257,7 @@ class Desk:
     async def released(self, settled: Settled[ReleaseRequest], tx: Transaction) -> None:
         """Publish that the stock is free; what the order may want again needs a document of its own."""
         request = settled.payload
-        key = request.marketplace, request.order_id
-        order = (await store.lock(tx, [key])).get(key)
+        order = await self._lock(tx, request)
         if order is None or order.reservation.round != request.round or not isinstance(settled.outcome, Done):
             return
         order = self.judging.publish(
@@ -270,21 +278,28 @@ class Desk:
 
     async def send_answer(self, request: AnswerRequest, attempt: Attempt) -> Shown:
         """OR21 with one decision for every line."""
-        order = await store.read(self.database, request.marketplace, request.order_id)
-        if order is None or order.stage != "decided":
-            return Shown()  # The marketplace has moved on, and `orders` said so.
-        client = self.mirakl[request.marketplace, order.facts.shop]
+        if attempt.number > 1:
+            order = await store.read(self.database, request.marketplace, request.order_id)
+            if order is None or order.stage != "decided":
+                return Shown()  # The marketplace has moved on, and `orders` said so.
+        client = self._client(request)
         await client.answer_order(
             request.order_id, [LineAnswer(id=line.line_id, accepted=line.accepted) for line in request.lines]
         )
         return Shown(sent_at=self.clock.now())
+
+    def _client(self, request: AnswerRequest) -> MiraklClient:
+        client = self.mirakl.get((request.marketplace, request.shop))
+        if client is None:
+            raise Refused("the shop is not in the settings any more", operation="OR21", status=410)
+        return client
 
     async def find_answer(self, request: AnswerRequest, attempt: Attempt) -> Happened | Absent:
         """OR11: whether the marketplace shows the order as answered, by whomever."""
         order = await store.read(self.database, request.marketplace, request.order_id)
         if order is None or order.stage != "decided":
             return Happened(msgspec.to_builtins(Shown()))
-        client = self.mirakl[request.marketplace, order.facts.shop]
+        client = self._client(request)
         page = await client.read_orders([request.order_id], purpose="deadline")
         found = next((one for one in page.orders if one.order_id == request.order_id), None)
         if found is None or found.order_state in ("STAGING", WAITING):
@@ -294,8 +309,7 @@ class Desk:
     async def answered(self, settled: Settled[AnswerRequest], tx: Transaction) -> None:
         """Note that Mirakl took it, or what it showed; a refusal is a question for a person."""
         request = settled.payload
-        key = request.marketplace, request.order_id
-        order = (await store.lock(tx, [key])).get(key)
+        order = await self._lock(tx, request)
         if order is None or order.stage != "decided" or order.answer is None:
             return
         match settled.outcome:
