@@ -12,8 +12,9 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from services.control_room.pages import Room
+from shared.events.cases import CaseClosed
 from tests.kit.flow import NOW
-from tests.kit.pages import PASSWORD, Teller, captured, project, unmapped_sku
+from tests.kit.pages import PASSWORD, Teller, captured, project, received, unmapped_sku
 
 SKU_CASE = "/cases/unmapped-sku/worten-pt/W-58213377-A/SOCKS-6PACK"
 PAGES = {
@@ -195,6 +196,25 @@ async def test_pages_keep_fresh_by_themselves_and_leave_alone_what_somebody_type
         )
         await expect(page.locator("#menu-cases")).to_contain_text("7")
         assert await page.input_value("[name=q]") == "half a wor"
+
+
+async def test_a_case_that_closes_while_somebody_looks_takes_its_form_away(
+    browser: Browser, address: str, room: Room
+) -> None:
+    async with visiting(browser, address, login="olga") as page:
+        await page.goto(SKU_CASE)
+        await page.fill("#map [name=right]", "half typed")
+        await page.locator("h1").click()
+        for _ in range(2):  # The page was read again, and what came of it is done with.
+            await page.wait_for_event("response", lambda answer: answer.request.resource_type == "fetch")
+        assert await page.input_value("#map [name=right]") == "half typed"
+        case_id = SKU_CASE.removeprefix("/cases/")
+        closed = CaseClosed(case_id=case_id, code="unmapped-sku", outcome="cause-fixed", closed_at=NOW)
+        async with room.database.transaction() as rows:
+            await project(rows, [received(closed, 9, NOW)])
+
+        await expect(page.locator("#map")).to_have_count(0)
+        await expect(page.locator("#case-head")).to_contain_text("closed: cause fixed")
 
 
 async def test_everything_works_without_a_script(browser: Browser, address: str, room: Room) -> None:
