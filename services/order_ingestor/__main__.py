@@ -24,6 +24,7 @@ import aiohttp
 from services.order_ingestor import store
 from services.order_ingestor.capture import Intake
 from services.order_ingestor.following import Following, reference
+from services.order_ingestor.model import Stage
 from services.order_ingestor.owing import LINK_AGAIN, Desk, LinkRequest
 from services.order_ingestor.polling import EVERY, Poll, pause
 from shared.breaker import Breaker
@@ -54,8 +55,7 @@ _WAKE_AT_ONCE: Final = 500
 
 def main() -> None:
     """The console script."""
-    settings = load(INGESTOR)
-    run(lambda stop: serve(settings, stop))
+    run(lambda stop: serve(load(INGESTOR), stop))
 
 
 async def serve(
@@ -170,13 +170,17 @@ class Tending:
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`; the first round looks at everything that waits, since settings may have changed."""
         beat, clock = self.service.beat("tend"), self.service.clock
-        hour = clock.now()
+        minute = hour = clock.now()
         while not stop.is_set():
             beat()
             with suppress(Transient):
                 await self.owe_links()
+                if clock.now() >= minute:
+                    # A mapping that came while its order was being taken in found nobody waiting.
+                    await self.wake("held")
+                    minute = clock.now() + timedelta(minutes=1)
                 if clock.now() >= hour:
-                    await self.wake()
+                    await self.wake("observed")
                     await self.erase()
                     hour = clock.now() + timedelta(hours=1)
             await pause(clock, clock.now() + TEND_EVERY, stop, beat)
@@ -207,15 +211,16 @@ class Tending:
                 ],
             )
 
-    async def wake(self) -> None:
+    async def wake(self, stage: Stage) -> None:
         """Decide anew on whatever waits: a shop may be live now, a shipping method or a currency may be set."""
         last = ("", "")
         while True:
             async with self.service.outbox.transaction() as tx:
                 rows = await tx.fetch(
                     """SELECT marketplace, order_id FROM orders
-                       WHERE stage IN ('held', 'observed') AND (marketplace, order_id) > ($1, $2)
-                       ORDER BY marketplace, order_id LIMIT $3""",
+                       WHERE stage = $1 AND (marketplace, order_id) > ($2, $3)
+                       ORDER BY marketplace, order_id LIMIT $4""",
+                    stage,
                     *last,
                     _WAKE_AT_ONCE,
                 )

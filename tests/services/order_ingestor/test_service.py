@@ -70,6 +70,16 @@ async def test_what_others_say_on_their_topics_moves_the_order_on(here: Ground) 
     assert await here.cases(still_open=False) == ["order-sku-unmapped"]
 
 
+async def test_a_mapping_that_found_nobody_waiting_is_noticed_within_a_minute(here: Ground) -> None:
+    [order_id] = await here.sell(lines=[{"sku": "SKU-000001", "quantity": 1}])
+    async with here.service():
+        await until(lambda: is_in(here, order_id, "held"))
+        await here.database.execute(
+            "INSERT INTO offer_products VALUES ($1, '2001', 'SKU-000001', 1, 'P000001', 1)", here.market
+        )
+        await until(lambda: is_in(here, order_id, "created"))
+
+
 async def is_in(here: Ground, order_id: str, stage: str) -> bool:
     row = await here.row(order_id)
     return row is not None and bool(row["stage"] == stage)

@@ -31,7 +31,7 @@ CREATE TABLE orders (
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05);
 CREATE UNIQUE INDEX orders_sfcc ON orders (site, sfcc_order_no) WHERE sfcc_order_no IS NOT NULL;
 CREATE INDEX orders_waiting ON orders USING gin (waits_for) WHERE stage = 'held';
-CREATE INDEX orders_held ON orders (marketplace, shop) WHERE stage IN ('held', 'observed');
+CREATE INDEX orders_held ON orders (stage, marketplace, order_id) WHERE stage IN ('held', 'observed');
 CREATE INDEX orders_unlinked ON orders (marketplace, shop, order_id) WHERE stage = 'created' AND linked_at IS NULL;
 CREATE INDEX orders_by_creation ON orders (marketplace, shop, created_at);
 CREATE INDEX orders_ended ON orders (marketplace, ended_at) WHERE ended_at IS NOT NULL AND erased_at IS NULL;
