@@ -624,9 +624,9 @@ _ENTRIES: Final = (
         code="offer-sku-unmapped",
         title="An offer sells no known product",
         meaning=(
-            "The marketplace shows an offer whose shop SKU is neither an SFCC product id nor a line of the SKU mapping. "
-            "Its stock and price are not kept, and an order of it waits. Where SFCC has products with the EAN of the "
-            "marketplace's product, the case names them. At most 200 offers of a shop are asked about at a time."
+            "The marketplace shows an offer whose shop SKU is neither an SFCC product id nor a line of the SKU "
+            "mapping. Its stock and price are not kept, and an order of it waits. Where SFCC has products with the EAN "
+            "of the marketplace's product, the case names them. At most 200 offers of a shop are asked about at a time."
         ),
         owner_team="catalogue",
         severity="normal",
@@ -641,8 +641,8 @@ _ENTRIES: Final = (
         code="payout-not-reconciled",
         title="A payout is not what its transactions add up to",
         meaning=(
-            "The amount that Mirakl paid for a billing cycle differs from the sum of the cycle's transaction lines, and "
-            "the difference has no name, or one that somebody has to look at: a type that nobody knows, an order that "
+            "The amount that Mirakl paid for a billing cycle differs from the sum of the cycle's transaction lines, "
+            "and the difference has no name, or one that somebody has to look at: a type that nobody knows, an order that "
             "was never captured, a manual credit or invoice outside the cycle, another currency."
         ),
         owner_team="finance",
@@ -697,7 +697,39 @@ _ENTRIES: Final = (
             "Look the transaction up in the marketplace's back office.",
             "Ask the operator for a correction.",
         ),
-        closes="A person, in the control room, once its payout is put right.",
+        closes="The line, once the marketplace shows it with an amount that can be held.",
+    ),
+    Entry(
+        code="offer-rejected",
+        title="A marketplace refused an offer, its price or its attributes",
+        meaning=(
+            "Mirakl worked an import through and refused this line, with the reason in the case: OF24 was to create "
+            "the offer, PRI01 to set its price, OF01 to change an attribute. The offer is as it was before."
+        ),
+        owner_team="catalogue",
+        severity="normal",
+        steps=(
+            "Read the reason. Mostly the product is not known there, or a price or value is not allowed.",
+            "Put it right in SFCC, or in the marketplace's back office.",
+            "What changed goes out by itself within minutes; the same as before is tried again after a day.",
+        ),
+        closes="The first import that the marketplace takes the offer in.",
+    ),
+    Entry(
+        code="offer-import-refused",
+        title="A marketplace refuses a shop's imports of offers",
+        meaning=(
+            "Mirakl did not take a whole import of offers, prices or products, for the reason in the case. Nothing of "
+            "it was changed; stock goes its own way and is not held up."
+        ),
+        owner_team="integration",
+        severity="high",
+        steps=(
+            "Read the reason: a missing right of the key, or a file that the operator does not take.",
+            "Put it right in the marketplace's back office, or ask the operator.",
+            "The same is sent again after a day, anything new within minutes.",
+        ),
+        closes="The first import of the shop that the marketplace takes.",
     ),
 )
 

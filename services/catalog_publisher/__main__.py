@@ -51,7 +51,7 @@ async def serve(settings: ServiceSettings, stop: asyncio.Event, *, telemetry: bo
     ):
         outbox, clock, database = service.outbox, service.clock, service.database
         breaker, leases = Breaker(database, clock, service.instance), Leases(database, service.instance)
-        shops = [ShopKey(shop.marketplace_name, shop.shop_id, shop.shop.site) for shop in settings.shops]
+        shops = [ShopKey.of(shop) for shop in settings.shops]
         known = service.consume(reference(), name=f"{CATALOG}-reference")
         service.consume(Following(shops).handlers(), after=known)
         service.loop("tend", tending(service, breaker))

@@ -55,7 +55,7 @@ class Baseline:
 
     @property
     def key(self) -> ShopKey:
-        return ShopKey(self.shop.marketplace_name, self.shop.shop_id, self.shop.shop.site)
+        return ShopKey.of(self.shop)
 
     async def terms(self) -> CatalogueTerms:
         """What people decided for the shop."""

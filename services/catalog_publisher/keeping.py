@@ -12,7 +12,10 @@ import aiohttp
 import structlog
 
 from services.catalog_publisher.baseline import Baseline
+from services.catalog_publisher.errands import Changing, Creating, Pricing
 from services.catalog_publisher.listing import Listing
+from services.catalog_publisher.mapped import CatalogueTerms, ShopKey
+from services.catalog_publisher.sending import Errand, Sending
 from services.catalog_publisher.waiting import pause
 from shared.breaker import Breaker, BreakerOpen
 from shared.clients import mirakl_client
@@ -79,6 +82,18 @@ class Keeping:
         await listing.look_up(client)
         await baseline.match_again()
         await baseline.ask()
+        await self.send(client, await baseline.terms())
+
+    async def send(self, client: MiraklClient, terms: CatalogueTerms) -> None:
+        """Bring the marketplace's offers to where SFCC's products are."""
+        shop, database, market = ShopKey.of(self.shop), self.outbox.database, self.shop.marketplace
+        errands: list[Errand] = [Changing(shop, database, self.clock)]
+        if market.prices == "price-books":
+            # A marketplace that keeps its own prices is the only one who could say what a new offer costs.
+            errands += [Pricing(shop, database, self.clock),
+                        Creating(shop, market.currencies[0], terms, database, self.clock)]  # fmt: skip
+        live = self.shop.mode(CATALOG) == "live"
+        await Sending(shop, live, self.outbox, self.clock, self.beat).round(client, errands)
 
     async def client(self) -> MiraklClient:
         """The shop's client, made once Mirakl has said which delimiter its operator's files have (PC01)."""

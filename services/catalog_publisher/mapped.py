@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import msgspec
 from msgspec import Struct
@@ -18,6 +18,7 @@ from shared.events.keys import offer_key
 from shared.mappings import SKUS
 from shared.outbox import Transaction
 from shared.rules import Rule
+from shared.settings import ShopSettings
 
 UNMAPPED: Final = "offer-sku-unmapped"
 MOST_ASKED: Final = 200
@@ -43,6 +44,10 @@ class ShopKey:
     marketplace: str
     shop: str
     site: str
+
+    @classmethod
+    def of(cls, shop: ShopSettings) -> Self:
+        return cls(shop.marketplace_name, shop.shop_id, shop.shop.site)
 
     @property
     def pair(self) -> tuple[str, str]:

@@ -7,6 +7,11 @@ from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
 
+from msgspec import structs
+
+from shared.events.catalog import Price
+from shared.money import Money
+
 
 class BookEntry(NamedTuple):
     """One price of a product in a price book."""
@@ -31,3 +36,21 @@ def price_now(entries: Sequence[BookEntry], now: datetime) -> Decimal | None:
     if begun:
         return max(begun, key=lambda one: one.online_from or now).amount
     return holding[0].amount if holding else None
+
+
+def full_set(current: Sequence[Price], price: Money) -> tuple[Price, ...]:
+    """Every price the offer is to have: `price` as its default, all others as they are.
+
+    A discount of the default price stays, unless it is no discount any more: Mirakl refuses one that is not below.
+    """
+    others = tuple(one for one in current if is_qualified(one))
+    default = next((one for one in current if not is_qualified(one)), None)
+    kept = Price(price=price)
+    if default is not None and default.discount_price is not None and default.discount_price.amount < price.amount:
+        kept = structs.replace(default, price=price)
+    return (kept, *others)
+
+
+def is_qualified(price: Price) -> bool:
+    """Whether it holds for some channels or some time only."""
+    return bool(price.channel_codes or price.start or price.end)

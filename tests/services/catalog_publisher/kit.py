@@ -131,6 +131,10 @@ class Ground:
         market = self.mirakl.markets["alpha"]
         put_offer(market, self.shop, sku, make_product(market, ean), Decimal(price), quantity, **more)
 
+    def knows(self, ean: str) -> None:
+        """The marketplace has a product with this EAN, which the shop does not offer."""
+        make_product(self.mirakl.markets["alpha"], ean)
+
     def stocks(self, *products: ProductConfig) -> None:
         """SFCC has these products."""
         for product in products:
@@ -162,6 +166,14 @@ class Ground:
             MappingSet(
                 marketplace=self.market, kind="sku", left=sku, right=product, by="u-1", at=self.clock.now(),
                 extras={"pack_quantity": str(pack)},
+            )
+        )  # fmt: skip
+
+    async def map_attribute(self, attribute: str, field: str) -> None:
+        """A person says where an SFCC attribute goes."""
+        await self.put(
+            MappingSet(
+                marketplace=self.market, kind="attribute", left=attribute, right=field, by="u-1", at=self.clock.now()
             )
         )  # fmt: skip
 

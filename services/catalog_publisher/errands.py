@@ -1,0 +1,261 @@
+"""The kinds of imports: offers that are missing (OF24), prices (PRI01) and other attributes (OF01)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from services.catalog_publisher.mapped import CatalogueTerms, ShopKey
+from services.catalog_publisher.pricing import full_set
+from services.catalog_publisher.sending import AGAIN_AFTER, ELIGIBLE, QUIET, Ended, Line, rejected_of
+from shared.clock import BusinessClock
+from shared.database import Database
+from shared.events.catalog import Price
+from shared.mappings import Mapped, MappingTable
+from shared.mirakl.client import MiraklClient
+from shared.mirakl.offers import Offer, OfferPrice, OfferUpsert, PriceLine
+from shared.money import Money
+
+ATTRIBUTES: Final = MappingTable("attribute", Mapped)
+"""SFCC's attribute to the marketplace's field (PM11), or to a column of its offers: `offer:leadtime-to-ship`."""
+OFFER_COLUMNS: Final = {
+    "leadtime-to-ship": "leadtime_to_ship_days",
+    "logistic-class": "logistic_class_code",
+    "min-order-quantity": "min_order_quantity",
+    "max-order-quantity": "max_order_quantity",
+    "package-quantity": "package_quantity",
+}
+"""Columns of OF01 that we keep, each with its name in what the marketplace shows: we send what can be read back."""
+NEW: Final = "11"
+"""The condition of a new article (OF61)."""
+MOST_CREATED: Final = 500
+MOST_PRICED: Final = 500
+MOST_CHANGED: Final = 5_000
+
+
+@dataclass(slots=True)
+class Creating:
+    """Products of the site that the shop does not offer, where the marketplace knows the product."""
+
+    shop: ShopKey
+    currency: str
+    terms: CatalogueTerms
+    database: Database
+    clock: BusinessClock
+    operation: str = "OF24"
+
+    async def pick(self, client: MiraklClient) -> Sequence[Line]:
+        """Never one that an offer sells, nor one that an offer may turn out to sell, nor an SKU that is taken."""
+        if not self.terms.create_offers:
+            return []
+        now = self.clock.now()
+        rows = await self.database.fetch(
+            f"""SELECT p.product_id, p.ean, pr.amount FROM site_products AS s
+                JOIN products AS p ON p.product_id = s.product_id
+                JOIN listings AS l ON (l.marketplace, l.product_id, l.ean) = ($1, p.product_id, p.ean)
+                JOIN prices AS pr ON (pr.site, pr.currency, pr.product_id) = ($3, $4, p.product_id)
+                LEFT JOIN sent AS t ON (t.marketplace, t.shop, t.operation, t.sku) = ($1, $2, 'OF24', p.product_id)
+                WHERE s.site = $3 AND s.online AND p.sellable AND NOT p.gone AND l.product_sku IS NOT NULL
+                  AND NOT EXISTS (SELECT 1 FROM offers AS o WHERE o.there
+                                  AND (o.marketplace, o.shop, o.product_id) = ($1, $2, p.product_id))
+                  AND NOT EXISTS (SELECT 1 FROM offers AS o WHERE o.there
+                                  AND (o.marketplace, o.shop, o.shop_sku) = ($1, $2, p.product_id))
+                  AND NOT EXISTS (SELECT 1 FROM offers AS o WHERE o.there AND o.product_id IS NULL AND o.shop = $2
+                                  AND (o.marketplace, o.product_sku) = ($1, l.product_sku))
+                  AND {ELIGIBLE.format(quiet="$5", digest="p.ean", again="$6")}
+                ORDER BY p.product_id LIMIT $7""",  # nothing of it comes from outside
+            *self.shop.pair,
+            self.shop.site,
+            self.currency,
+            now - QUIET,
+            now - AGAIN_AFTER,
+            MOST_CREATED,
+        )
+        return [
+            Line(
+                row["product_id"],
+                row["product_id"],
+                row["ean"],
+                OfferUpsert(
+                    shop_sku=row["product_id"],
+                    product_id=row["ean"],
+                    product_id_type="EAN",
+                    price=row["amount"],
+                    state_code=NEW,
+                    update_delete="update",
+                    quantity=0,
+                ),
+                (Price(price=Money(row["amount"], self.currency)),),
+            )
+            for row in rows
+        ]
+
+    async def send(self, client: MiraklClient, lines: Sequence[Line], number: int) -> str:
+        """With quantity 0: the stock follows by its own way."""
+        return str((await client.upsert_offers([line.payload for line in lines])).import_id)
+
+    async def look(self, client: MiraklClient, import_id: str) -> Ended | None:
+        return await look_at_offers(client, import_id)
+
+
+@dataclass(slots=True)
+class Pricing:
+    """Offers whose price is not the price book's."""
+
+    shop: ShopKey
+    database: Database
+    clock: BusinessClock
+    operation: str = "PRI01"
+
+    async def pick(self, client: MiraklClient) -> Sequence[Line]:
+        """Each with every price it has: what a price file leaves out is removed.
+
+        Packs are left alone, since their price is no price of a piece; so is an offer with prices for quantities or
+        for groups of customers, which a price file of ours could not say again.
+        """
+        now = self.clock.now()
+        rows = await self.database.fetch(
+            f"""SELECT o.shop_sku, o.product_id, pr.amount, o.currency FROM offers AS o
+                JOIN prices AS pr ON (pr.site, pr.currency, pr.product_id) = ($3, o.currency, o.product_id)
+                LEFT JOIN sent AS t ON (t.marketplace, t.shop, t.operation, t.sku) = ($1, $2, 'PRI01', o.shop_sku)
+                WHERE (o.marketplace, o.shop) = ($1, $2) AND o.there AND o.pack_quantity = 1
+                  AND o.price IS DISTINCT FROM pr.amount
+                  AND {ELIGIBLE.format(quiet="$4", digest="pr.amount::text", again="$5")}
+                ORDER BY o.shop_sku LIMIT $6""",  # nothing of it comes from outside
+            *self.shop.pair,
+            self.shop.site,
+            now - QUIET,
+            now - AGAIN_AFTER,
+            MOST_PRICED,
+        )
+        lines: list[Line] = []
+        for row in rows:
+            current = await self._current(client, row["shop_sku"], row["currency"])
+            if current is not None:
+                prices = full_set(current, Money(row["amount"], row["currency"]))
+                payload = [line_of(row["shop_sku"], price) for price in prices]
+                lines.append(Line(row["shop_sku"], row["product_id"], str(row["amount"]), payload, prices))
+        return lines
+
+    async def _current(self, client: MiraklClient, sku: str, currency: str) -> list[Price] | None:
+        """The offer's prices; None where the offer is not there or has some that we could not say again."""
+        found: Offer | None = None
+        async for page in client.list_offers(sku=sku):
+            found = next((offer for offer in page.offers if offer.shop_sku == sku), found)
+        if found is None:
+            return None
+        prices = [price_of(price, currency) for price in found.all_prices]
+        return None if None in prices else [price for price in prices if price is not None]
+
+    async def send(self, client: MiraklClient, lines: Sequence[Line], number: int) -> str:
+        return (await client.import_prices([price for line in lines for price in line.payload])).import_id
+
+    async def look(self, client: MiraklClient, import_id: str) -> Ended | None:
+        async for found in client.list_price_imports(import_ids=[import_id]):
+            if found.import_id == import_id and found.status in ("COMPLETE", "FAILED"):
+                report = await rejected_of(client.read_price_import_errors(import_id)) if found.has_error_report else {}
+                return Ended(found.status == "FAILED", report)
+        return None
+
+
+def price_of(price: OfferPrice, currency: str) -> Price | None:
+    """A price as we can say it; None where we cannot."""
+    base, context = price.unit_origin_price if price.unit_origin_price is not None else price.price, price.context
+    groups = context is not None and (context.customer_group_ids or context.customer_organization_ids)
+    volumes = [one for one in price.volume_prices if one.quantity_threshold > 1]
+    if base is None or groups or volumes:
+        return None
+    lower = price.unit_discount_price
+    return Price(
+        price=Money(base, currency),
+        discount_price=Money(lower, currency) if lower is not None else None,
+        discount_start=price.discount_start_date if lower is not None else None,
+        discount_end=price.discount_end_date if lower is not None else None,
+        start=context.start_date if context else None,
+        end=context.end_date if context else None,
+        channel_codes=context.channel_codes if context else (),
+    )
+
+
+def line_of(sku: str, price: Price) -> PriceLine:
+    """A line of a price file."""
+    return PriceLine(
+        offer_sku=sku,
+        price=price.price.amount,
+        discount_price=price.discount_price.amount if price.discount_price else None,
+        discount_start_date=price.discount_start,
+        discount_end_date=price.discount_end,
+        channels=price.channel_codes,
+        start_date=price.start,
+        end_date=price.end,
+    )
+
+
+@dataclass(slots=True)
+class Changing:
+    """Offers whose attributes are not what SFCC's product says, one column of OF01 at a time."""
+
+    shop: ShopKey
+    database: Database
+    clock: BusinessClock
+    operation: str = "OF01"
+
+    async def pick(self, client: MiraklClient) -> Sequence[Line]:
+        """Of the first mapped column that differs somewhere: the value, written as the file is to hold it."""
+        now = self.clock.now()
+        for attribute, to in sorted((await ATTRIBUTES.all(self.database, self.shop.marketplace)).items()):
+            column = to.right.removeprefix("offer:")
+            if to.right == column or column not in OFFER_COLUMNS:
+                continue
+            rows = await self.database.fetch(
+                f"""SELECT o.shop_sku, o.product_id, p.content #>> ARRAY['attributes', $3, '0'] AS value
+                    FROM offers AS o JOIN products AS p ON p.product_id = o.product_id
+                    LEFT JOIN sent AS t ON (t.marketplace, t.shop, t.operation, t.sku) = ($1, $2, 'OF01', o.shop_sku)
+                    WHERE (o.marketplace, o.shop) = ($1, $2) AND o.there AND NOT p.gone
+                      AND p.content #>> ARRAY['attributes', $3, '0'] <> ''
+                      AND p.content #>> ARRAY['attributes', $3, '0'] IS DISTINCT FROM o.shown ->> $4
+                      AND {ELIGIBLE.format(quiet="$5", digest=_DIGEST, again="$6")}
+                    ORDER BY o.shop_sku LIMIT $8""",  # nothing of it comes from outside
+                *self.shop.pair,
+                attribute,
+                OFFER_COLUMNS[column],
+                now - QUIET,
+                now - AGAIN_AFTER,
+                column,
+                MOST_CHANGED,
+            )
+            if rows:
+                return [
+                    Line(
+                        row["shop_sku"],
+                        row["product_id"],
+                        f"{column}={row['value']}",
+                        {"sku": row["shop_sku"], column: row["value"]},
+                    )
+                    for row in rows
+                ]
+        return []
+
+    async def send(self, client: MiraklClient, lines: Sequence[Line], number: int) -> str:
+        """NORMAL, with the SKU and the one column. A file that equals an earlier one may be taken for that one, so
+        every other file says `update` where saying nothing means the same."""
+        columns = list(lines[0].payload)
+        again: dict[str, str] = {"update-delete": "update"} if number % 2 else {}
+        rows: list[dict[str, Any]] = [line.payload | again for line in lines]
+        return str((await client.import_offers([*columns, *again], rows, mode="NORMAL")).import_id)
+
+    async def look(self, client: MiraklClient, import_id: str) -> Ended | None:
+        return await look_at_offers(client, import_id)
+
+
+_DIGEST: Final = "$7 || '=' || (p.content #>> ARRAY['attributes', $3, '0'])"
+
+
+async def look_at_offers(client: MiraklClient, import_id: str) -> Ended | None:
+    """How an import of offers stands (OF02), with the lines that it refused (OF03)."""
+    found = await client.read_offer_import(int(import_id))
+    if found.status not in ("COMPLETE", "FAILED"):
+        return None
+    report = await rejected_of(client.read_offer_import_errors(int(import_id))) if found.has_error_report else {}
+    return Ended(found.status == "FAILED" and not report, report)
