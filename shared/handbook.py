@@ -642,8 +642,8 @@ _ENTRIES: Final = (
         title="A payout is not what its transactions add up to",
         meaning=(
             "The amount that Mirakl paid for a billing cycle differs from the sum of the cycle's transaction lines, "
-            "and the difference has no name, or one that somebody has to look at: a type that nobody knows, an order that "
-            "was never captured, a manual credit or invoice outside the cycle, another currency."
+            "and the difference has no name, or one that somebody has to look at: a type that nobody knows, an order "
+            "that was never captured, a manual credit or invoice outside the cycle, another currency."
         ),
         owner_team="finance",
         severity="high",
