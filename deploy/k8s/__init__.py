@@ -1,0 +1,1 @@
+"""Kubernetes: a base written from the code, and one overlay to copy."""
