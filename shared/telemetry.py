@@ -40,13 +40,17 @@ TRACED: Final[Mapping[str, float]] = {"stock-levels": 0.01, "offer-stocks": 0.01
 
 _tracer = trace.get_tracer("sfcc-mirakl-bridge")
 _meter = metrics.get_meter("sfcc-mirakl-bridge")
+_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+"""Edges of duration histograms: those that come by default are made for milliseconds."""
 
 
 class Metrics:
     """Every metric that we emit; the dashboards are checked against this list."""
 
     consumed = _meter.create_counter("messaging.client.consumed.messages", "{message}", "Records applied, by topic.")
-    batch_seconds = _meter.create_histogram("messaging.process.duration", "s", "Time to apply one batch.")
+    batch_seconds = _meter.create_histogram(
+        "messaging.process.duration", "s", "Time to apply one batch.", explicit_bucket_boundaries_advisory=_SECONDS
+    )
     duplicates = _meter.create_counter("bridge.inbox.duplicates", "{message}", "Records dropped as applied before.")
     skipped = _meter.create_counter("bridge.consumer.skipped", "{message}", "Records of types not handled here.")
     dead_letters = _meter.create_counter("bridge.dead_letters", "{message}", "Records that no retry can save.")
@@ -73,7 +77,9 @@ class Metrics:
     breakers = _meter.create_gauge("bridge.breakers.open", "{account}", "Accounts that are closed off.")
     slowed_down = _meter.create_counter("bridge.budget.slowed_down", "{call}", "Calls answered with 429 or 503.")
     log_fields_dropped = _meter.create_counter("bridge.log.fields_dropped", "{field}", "Log fields not on the list.")
-    remote_seconds = _meter.create_histogram("http.client.request.duration", "s", "Remote calls, by operation.")
+    remote_seconds = _meter.create_histogram(
+        "http.client.request.duration", "s", "Remote calls.", explicit_bucket_boundaries_advisory=_SECONDS
+    )
     remote_errors = _meter.create_counter("bridge.remote.errors", "{error}", "Remote calls that failed, by kind.")
     remote_surprises = _meter.create_counter("bridge.remote.surprises", "{name}", "Names outside a vendor's contract.")
 
