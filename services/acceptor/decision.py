@@ -80,6 +80,7 @@ class Stock(Struct, frozen=True, kw_only=True):
     as_of: datetime
     buffer: Decimal
     open_units: Decimal
+    """Units of SFCC on open orders, those among them that were accepted on this figure since it was computed."""
 
 
 class Terms(Struct, frozen=True, kw_only=True):
@@ -89,8 +90,17 @@ class Terms(Struct, frozen=True, kw_only=True):
     policy: Policy
     cliff: timedelta
     proof_age: timedelta
-    patience: timedelta = timedelta(seconds=60)
-    """How long OCI may take to answer before ATS is looked at instead."""
+
+
+PATIENCE = timedelta(minutes=5)
+"""How long another system may take to answer before we go on without it, or say that it is late."""
+LEAST_PATIENCE = timedelta(minutes=1)
+"""The same in the last minutes."""
+
+
+def late_at(asked_at: datetime, due_at: datetime, terms: Terms) -> datetime:
+    """From when on an answer that was asked for is late; the cliff waits for nobody much longer."""
+    return min(asked_at + PATIENCE, max(asked_at + LEAST_PATIENCE, due_at - terms.cliff))
 
 
 class Question(Struct, frozen=True, kw_only=True):
@@ -195,7 +205,7 @@ def share_out(wanted: Sequence[Wish], held: Mapping[str, Decimal]) -> dict[str, 
 
 def _overdue(question: Question) -> bool:
     asked_at = question.reservation.asked_at
-    return asked_at is not None and question.now >= asked_at + question.terms.patience
+    return asked_at is not None and question.now >= late_at(asked_at, question.due_at, question.terms)
 
 
 class _Proof(Struct, frozen=True):

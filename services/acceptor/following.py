@@ -71,12 +71,12 @@ async def keep_stocks(events: Sequence[Received[OfferStockComputed]], tx: Transa
             newest[key] = one
     await tx.execute(
         """INSERT INTO offer_stocks AS s
-               (marketplace, shop, shop_sku, sequence, product_id, ats, as_of, buffer, open_units)
+               (marketplace, shop, shop_sku, sequence, product_id, ats, as_of, computed_at, buffer, open_units)
            SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::numeric[],
-                                $7::timestamptz[], $8::numeric[], $9::numeric[])
+                                $7::timestamptz[], $8::timestamptz[], $9::numeric[], $10::numeric[])
            ON CONFLICT (marketplace, shop, shop_sku) DO UPDATE SET sequence = excluded.sequence,
                product_id = excluded.product_id, ats = excluded.ats, as_of = excluded.as_of,
-               buffer = excluded.buffer, open_units = excluded.open_units
+               computed_at = excluded.computed_at, buffer = excluded.buffer, open_units = excluded.open_units
            WHERE s.sequence < excluded.sequence""",
         *zip(
             *(
@@ -86,6 +86,7 @@ async def keep_stocks(events: Sequence[Received[OfferStockComputed]], tx: Transa
                     one.event.product_id,
                     one.event.ats,
                     one.event.as_of,
+                    one.event.computed_at,
                     one.event.buffer,
                     one.event.open_units,
                 )

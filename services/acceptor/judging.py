@@ -7,7 +7,7 @@ Whatever happens to an order (it changed, OCI answered, a mapping was set, a ste
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -28,11 +28,14 @@ from services.acceptor.decision import (
     Question,
     Reservation,
     Reserve,
+    Stock,
     Terms,
     Verdict,
     Wait,
     Wish,
     decide,
+    late_at,
+    wishes,
 )
 from services.acceptor.model import (
     ACCEPTED,
@@ -132,7 +135,7 @@ class Offers(msgspec.Struct, frozen=True):
     """What is known of one shop's offers, as far as the orders in hand need it."""
 
     products: Mapping[str, Product]
-    stocks: Mapping[str, Any]
+    stocks: dict[str, Stock]
 
 
 def about(order: Known) -> str:
@@ -295,20 +298,31 @@ class Judging:
             known = offers[order.facts.marketplace, order.facts.shop]
             match order.stage:
                 case "open":
-                    order = await self._judge(tx, order, known, owed, ask_again)
+                    order = await self._judge(tx, order, known, offers.values(), owed, ask_again)
                 case "decided":
-                    order = await self._climb(tx, order, pressing=_unsent(order))
+                    order = await self._climb(tx, order)
                 case "observed":
                     self._observe(order, known, tx.time)
                 case "accepted" | "refused" | "timed-out" | "left":
                     order = await self._keep_reservation(tx, order, known, owed, ask_again)
                     if order.stage in ENDED:
                         order = await self.close(tx, order, "overtaken", "The order is over.")
+            if order.promised and (order.stage in ENDED or order.reservation.state == "held"):
+                await store.keep_promise(tx, order.key)
+                order = msgspec.structs.replace(order, promised=False)
             rows.append(store.Row(order, self.look_at(order, tx.time), self._waits_for(order, known, tx.time)))
         await store.write(tx, rows)
         await owe_all(tx, owed)
 
-    async def _judge(self, tx: Transaction, order: Known, offers: Offers, owed: list[Owed], ask_again: bool) -> Known:
+    async def _judge(
+        self,
+        tx: Transaction,
+        order: Known,
+        offers: Offers,
+        everyone: Iterable[Offers],
+        owed: list[Owed],
+        ask_again: bool,
+    ) -> Known:
         verdict = self._verdict(order, offers, tx.time, ask_again)
         problems: tuple[Problem, ...] = ()
         match verdict:
@@ -320,6 +334,8 @@ class Judging:
             case Hold(problems):
                 pass
             case Answer():
+                if verdict.proof == "ats":
+                    order = await self._promise(tx, order, verdict, offers, everyone)
                 return await self.settle_answer(
                     tx,
                     order,
@@ -337,7 +353,22 @@ class Judging:
                     owed,
                 )
         order, opened = await self._ask(tx, order, problems)
-        return await self._climb(tx, order, pressing=True, opened=opened)
+        return await self._climb(tx, order, opened)
+
+    async def _promise(
+        self, tx: Transaction, order: Known, answer: Answer, offers: Offers, everyone: Iterable[Offers]
+    ) -> Known:
+        """What this order is accepted on proves nothing for the next, here and in other shops."""
+        accepted = {line.line_id for line in answer.lines if line.accepted}
+        units: dict[str, int] = {}
+        for wish in wishes([line for line in lines_of(order, offers.products) if line.line_id in accepted]):
+            units[wish.product_id] = units.get(wish.product_id, 0) + wish.units
+        await store.promise(tx, order.key, units, tx.time)
+        for shop in everyone:
+            for sku, stock in shop.stocks.items():
+                taken = stock.open_units + units.get(stock.product_id, 0)
+                shop.stocks[sku] = msgspec.structs.replace(stock, open_units=taken)
+        return msgspec.structs.replace(order, promised=True)
 
     async def settle_answer(self, tx: Transaction, order: Known, decided: OrderDecided, owed: list[Owed]) -> Known:
         """Note what is answered, and owe it to the marketplace; questions about the order are over."""
@@ -503,18 +534,31 @@ class Judging:
         order = msgspec.structs.replace(order, problems=problems, asked=order.asked or bool(opened))
         return order, [case_id for _, case_id in opened]
 
-    async def _climb(self, tx: Transaction, order: Known, *, pressing: bool, opened: Sequence[str] = ()) -> Known:
+    async def _climb(self, tx: Transaction, order: Known, opened: Sequence[str] = ()) -> Known:
         """Announce the newest step of the ladder, once: in the order's open cases, or in one of its own.
 
-        Those that were `opened` just now say it already.
+        Those that were `opened` just now say it already. An order that only waits for another system's answer is
+        nobody's worry before that is late.
         """
         rungs = self.rungs(order)
         climbed = passed(rungs, tx.time)
-        if climbed <= order.rung:
+        late = self._late_at(order)
+        unanswered = order.stage == "open" or _unsent(order)
+        if climbed <= order.rung or (not order.problems and late is not None and tx.time < late):
             return order
-        if pressing:
+        if unanswered:
             await self._announce(tx, order, rungs[climbed - 1], opened)
-        return msgspec.structs.replace(order, rung=climbed, asked=order.asked or pressing)
+        return msgspec.structs.replace(order, rung=climbed, asked=order.asked or unanswered)
+
+    def _late_at(self, order: Known) -> datetime | None:
+        """When the answer that the order waits for, of OCI or of the marketplace, is late."""
+        if _unsent(order) and order.answer is not None:
+            since = order.answer.at
+        elif order.stage == "open" and order.reservation.state == "asked" and order.reservation.asked_at is not None:
+            since = order.reservation.asked_at
+        else:
+            return None
+        return late_at(since, _due(order), terms_of(self._shop(order)))
 
     async def _announce(self, tx: Transaction, order: Known, rung: Rung, opened: Sequence[str]) -> None:
         money = order.facts.total_price
@@ -594,8 +638,8 @@ class Judging:
         held = order.reservation
         if order.stage == "open" or _unsent(order):
             moments += [rung.at for rung in self.rungs(order) if rung.at > now]
-        if order.stage == "open" and held.state == "asked" and held.asked_at is not None:
-            moments.append(held.asked_at + terms_of(self._shop(order)).patience)
+        if (late := self._late_at(order)) is not None:
+            moments.append(late)
         if order.stage in ("open", "accepted") and held.state == "held" and held.lacking:
             moments.append(now + RETRY_STOCK)
         return min((moment for moment in moments if moment > now), default=None)
@@ -607,7 +651,8 @@ class Judging:
         facts, held = order.facts, order.reservation
         lines = lines_of(order, offers.products)
         causes = [mapping_cause(facts.marketplace, line.shop_sku) for line in lines if line.product_id is None]
-        overdue = held.asked_at is not None and now >= held.asked_at + terms_of(self._shop(order)).patience
+        late = self._late_at(order)
+        overdue = late is not None and now >= late
         if (held.state == "held" and held.lacking) or (order.stage == "open" and (overdue or held.state == "failed")):
             causes += [stock_cause(facts.marketplace, facts.shop, line.shop_sku) for line in lines if line.product_id]
         return tuple(dict.fromkeys(causes))

@@ -68,6 +68,8 @@ class Known(Struct, frozen=True, kw_only=True):
     whole_only: bool = False
     refused: str | None = None
     answered_by: Literal["us", "marketplace"] | None = None
+    promised: bool = False
+    """It was accepted on ATS alone, and OCI holds nothing for it yet."""
     asked: bool = False
     """A case about it was opened and may still be open."""
     short: bool = False

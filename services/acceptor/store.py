@@ -161,10 +161,16 @@ async def products_of(rows: Rows, marketplace: str, shop: str, skus: Iterable[st
 
 
 async def stocks_of(rows: Rows, marketplace: str, shop: str, skus: Iterable[str]) -> dict[str, Stock]:
-    """What is said of the stock of SKUs."""
+    """What is said of the stock of SKUs, less what other orders were promised of it since.
+
+    Whoever promises stock waits here for who else does: two orders are never accepted on the same units.
+    """
+    await rows.execute("SELECT pg_advisory_xact_lock(hashtextextended('acceptor/promises', 0))")
     found = await rows.fetch(
-        """SELECT shop_sku, product_id, ats, as_of, buffer, open_units FROM offer_stocks
-           WHERE marketplace = $1 AND shop = $2 AND shop_sku = ANY($3)""",
+        """SELECT shop_sku, product_id, ats, as_of, buffer, open_units + coalesce((
+                      SELECT sum(units) FROM promises AS p
+                      WHERE p.product_id = s.product_id AND p.promised_at >= s.computed_at), 0) AS open_units
+           FROM offer_stocks AS s WHERE marketplace = $1 AND shop = $2 AND shop_sku = ANY($3)""",
         marketplace,
         shop,
         sorted(set(skus)),
@@ -173,3 +179,21 @@ async def stocks_of(rows: Rows, marketplace: str, shop: str, skus: Iterable[str]
         row["shop_sku"]: Stock(**{name: row[name] for name in ("product_id", "ats", "as_of", "buffer", "open_units")})
         for row in found
     }
+
+
+async def promise(rows: Rows, key: Key, units: Mapping[str, int], now: datetime) -> None:
+    """Note what an order was accepted on: units per product."""
+    await rows.execute(
+        """INSERT INTO promises SELECT $1, $2, product_id, units, $5 FROM unnest($3::text[], $4::bigint[])
+               AS n(product_id, units)
+           ON CONFLICT (marketplace, order_id, product_id) DO NOTHING""",
+        *key,
+        sorted(units),
+        [units[product] for product in sorted(units)],
+        now,
+    )
+
+
+async def keep_promise(rows: Rows, key: Key) -> None:
+    """OCI holds what the order was promised, or the order is over."""
+    await rows.execute("DELETE FROM promises WHERE marketplace = $1 AND order_id = $2", *key)

@@ -96,12 +96,12 @@ def test_too_little_stock_is_a_question_until_newer_stock_is_seen() -> None:
     ("seconds", "stocks", "verdict"),
     [
         (10, {"A": stock("PA", 99), "B": stock("PB", 99)}, Wait),  # OCI still has its time
-        (90, {"A": stock("PA", 8), "B": stock("PB", 3)}, Answer),  # 6 and twice the buffer of 1
-        (90, {"A": stock("PA", 7), "B": stock("PB", 3)}, Wait),
-        (90, {"A": stock("PA", 9, open_units=2), "B": stock("PB", 3)}, Wait),
-        (90, {"A": stock("PA", 99, age_seconds=901), "B": stock("PB", 99)}, Wait),  # too old
-        (90, {"A": stock("PX", 99), "B": stock("PB", 99)}, Wait),  # of another product
-        (90, {"B": stock("PB", 99)}, Wait),
+        (310, {"A": stock("PA", 8), "B": stock("PB", 3)}, Answer),  # 6 and twice the buffer of 1
+        (310, {"A": stock("PA", 7), "B": stock("PB", 3)}, Wait),
+        (310, {"A": stock("PA", 9, open_units=2), "B": stock("PB", 3)}, Wait),
+        (310, {"A": stock("PA", 99, age_seconds=901), "B": stock("PB", 99)}, Wait),  # too old
+        (310, {"A": stock("PX", 99), "B": stock("PB", 99)}, Wait),  # of another product
+        (310, {"B": stock("PB", 99)}, Wait),
     ],
 )
 def test_while_oci_gives_no_answer_a_fresh_ats_with_twice_the_buffer_proves_stock(
@@ -157,7 +157,7 @@ def test_in_the_last_minutes_the_known_lines_are_reserved_before_they_are_answer
 
 def test_at_the_cliff_a_shop_that_accepts_what_is_proven_needs_the_plain_buffer_only() -> None:
     stocks = {"A": stock("PA", 7), "B": stock("PB", 2)}
-    late = question(KNOWN, OTHER, left=CLIFF, reservation=asked(90), stocks=stocks)
+    late = question(KNOWN, OTHER, left=CLIFF, reservation=asked(70), stocks=stocks)
     assert problems(decide(late)) == [("stock-unproven", "")]
     accepting = msgspec.structs.replace(late, terms=terms(policy="accept-proven"))
     assert answers(decide(accepting)) == [(True, "ats-proven"), (True, "ats-proven")]

@@ -179,7 +179,7 @@ async def test_while_sfcc_is_away_fresh_stock_is_proof_enough_and_what_is_not_pr
 
     async with here.services():
         await until(lambda: has_stage(here, "open", 2))
-        await here.jump(timedelta(seconds=90))
+        await here.jump(timedelta(minutes=6))
         await here.stock(sku, "P000001", 40)
         events = await here.told(proven, ACCEPTED)
         decided = next(one for one in events if isinstance(one, OrderDecided))
@@ -192,6 +192,31 @@ async def test_while_sfcc_is_away_fresh_stock_is_proof_enough_and_what_is_not_pr
         await here.told(proven, "order.stock-reserved.v1", seconds=60.0)
     assert here.reserved("P000001") == here.reserved("P000002") == 2
     assert not [code for code in await here.cases() if code.startswith("accept")]
+
+
+async def test_two_orders_are_never_accepted_on_the_same_units(here: Answering) -> None:
+    sku = here.skus()[0]
+    await here.map((sku, "P000001"))
+    await here.sell((sku, 2), count=3)
+    await here.ground.control(here.ground.sfcc_url, "POST", "/outage", {"seconds": 1_000_000.0})
+
+    async with here.services():
+        await until(lambda: has_stage(here, "open", 3))
+        await here.jump(timedelta(minutes=6))
+        await here.stock(sku, "P000001", 5)
+        await until(lambda: has_stage(here, "accepted", 2))
+        # Five pieces are proof for two orders of two; the third is looked at with what is left.
+        assert await here.stages() == {"accepted": 2, "open": 1}
+        assert await here.database.fetchval("SELECT sum(units) FROM promises") == 4
+
+        await here.ground.control(here.ground.sfcc_url, "POST", "/outage", {"seconds": 0.0})
+        await until(lambda: has_stage(here, "accepted", 3))
+        await until(lambda: nothing_promised(here))
+    assert here.reserved("P000001") == 6
+
+
+async def nothing_promised(here: Answering) -> bool:
+    return bool(await here.database.fetchval("SELECT count(*) = 0 FROM promises"))
 
 
 async def has_stage(here: Answering, stage: str, count: int) -> bool:
@@ -247,3 +272,34 @@ async def test_an_acceptor_that_is_cut_off_again_and_again_answers_every_order_o
 async def settled(here: Answering, count: int) -> bool:
     found: dict[str, Any] = await here.stages()
     return bool(found.get("accepted") == count)
+
+
+async def test_an_order_that_only_waits_for_the_marketplace_is_paged_once_its_answer_is_late(here: Answering) -> None:
+    sku = here.skus()[0]
+    await here.map((sku, "P000001"))
+    [order_id] = await here.sell((sku, 1))
+    await here.fault(here.ground.mirakl_url, kind="status", operation="OR21", status=503)
+    await here.jump(timedelta(hours=25))  # More than half of its time is gone when it is first seen.
+
+    async with here.services():
+        await until(lambda: has_stage(here, "decided", 1))
+        assert await here.cases() == []
+        await here.jump(timedelta(minutes=6))
+        await until(lambda: late(here))
+        await here.jump(timedelta(hours=11))
+        await until(lambda: climbed(here))
+        await here.ground.control(here.ground.mirakl_url, "DELETE", "/faults")
+        await here.told(order_id, ACCEPTED, seconds=60.0)
+        await until(lambda: answered(here))
+
+
+async def late(here: Answering) -> bool:
+    return "acceptance-late" in await here.cases()
+
+
+async def climbed(here: Answering) -> bool:
+    return "75-percent" in await here.steps("acceptance-late")
+
+
+async def answered(here: Answering) -> bool:
+    return not any(code.startswith("acceptance") for code in await here.cases())

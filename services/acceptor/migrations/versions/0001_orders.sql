@@ -39,7 +39,21 @@ CREATE TABLE offer_stocks (
     product_id  text        NOT NULL,
     ats         numeric     NOT NULL,
     as_of       timestamptz NOT NULL,
+    computed_at timestamptz NOT NULL,
     buffer      numeric     NOT NULL,
     open_units  numeric     NOT NULL,
     PRIMARY KEY (marketplace, shop, shop_sku)
 ) WITH (fillfactor = 70);
+
+-- SFCC units of orders that were accepted on ATS alone, until OCI holds them or the order is over: what one order
+-- was promised proves nothing for the next.
+CREATE TABLE promises (
+    marketplace text        NOT NULL,
+    order_id    text        NOT NULL,
+    product_id  text        NOT NULL,
+    units       bigint      NOT NULL CHECK (units > 0),
+    promised_at timestamptz NOT NULL,
+    PRIMARY KEY (marketplace, order_id, product_id),
+    FOREIGN KEY (marketplace, order_id) REFERENCES orders ON DELETE CASCADE
+);
+CREATE INDEX promises_product ON promises (product_id);
