@@ -492,8 +492,7 @@ def prove_shipments(tx: Transaction, order: Order, shown: Sequence[Shipment]) ->
             sent_at = parcel.sent_at or tx.time
             parcel = _shown(replace(parcel, shipment_id=one.id))
             order = with_parcel(order, parcel)
-            complete = contents(order).complete and all(p.stage in ("announced", "left", "withdrawn")
-                                                        for p in order.parcels)  # fmt: skip
+            complete = is_complete(order)
             order = _announce(
                 tx, order, (parcel.parcel_id,), "ST01", one.id, parcel.told, complete=complete, sent_at=sent_at
             )
@@ -516,6 +515,13 @@ def prove_order(
         ):
             order = _updated(tx, order, parcel, "OR23")
     return order
+
+
+def is_complete(order: Order) -> bool:
+    """Whether the marketplace shows all that the buyer expects as sent."""
+    inside = contents(order)
+    pending = [one for one in order.parcels if one.stage in ("waiting", "owed", "sent") and inside.units[one.parcel_id]]
+    return inside.complete and not pending
 
 
 def _prove_whole(tx: Transaction, order: Order) -> Order:
