@@ -17,6 +17,7 @@ import structlog
 
 from services.inventory_publisher.mirakl_shop import ShopClient
 from services.inventory_publisher.numbers import AT_ONCE, OfferKey
+from services.inventory_publisher.sending import lock_offers
 from shared.breaker import Breaker, BreakerOpen
 from shared.cases import case_id_of, close_cases, open_case
 from shared.clock import BusinessClock
@@ -149,8 +150,8 @@ class Proving:
 
         async def keep() -> None:
             await self.outbox.database.execute(
-                """UPDATE import_lines AS l SET reason = n.reason FROM unnest($2::text[], $3::text[]) AS n(sku, reason)
-                   WHERE l.import = $1 AND l.shop_sku = n.sku""",
+                """UPDATE import_lines SET reason = ($3::text[])[array_position($2::text[], shop_sku)]
+                   WHERE import = $1 AND shop_sku = ANY($2)""",
                 made["id"],
                 list(batch),
                 list(batch.values()),
@@ -177,28 +178,29 @@ class Proving:
             if await tx.fetchval("SELECT state FROM imports WHERE id = $1 FOR UPDATE", made["id"]) != "submitted":
                 return False  # Another replica was faster.
             lines = await tx.fetch(
-                """WITH taken AS (
-                       DELETE FROM import_lines WHERE import = $1 AND line IN (
-                           SELECT line FROM import_lines WHERE import = $1 ORDER BY line LIMIT $4)
-                       RETURNING line, shop_sku, quantity, as_of, reason),
-                   mine AS (
-                       SELECT t.*, o.marketplace, o.shop FROM taken AS t
-                       JOIN offers AS o ON (o.marketplace, o.shop, o.shop_sku) = ($2, $3, t.shop_sku)
-                       ORDER BY t.shop_sku FOR UPDATE OF o)
-                   UPDATE offers AS o SET version = o.version + 1,
-                          dirty = o.dirty OR o.shown_import > $1 OR (m.reason IS NULL AND $5),
-                          rejected = CASE WHEN o.shown_import = $1 THEN m.reason IS NOT NULL ELSE o.rejected END,
-                          confirmed_at = CASE WHEN o.shown_import = $1 AND m.reason IS NULL AND NOT $5 THEN $6
-                                              ELSE o.confirmed_at END
-                   FROM mine AS m WHERE (o.marketplace, o.shop, o.shop_sku) = (m.marketplace, m.shop, m.shop_sku)
-                   RETURNING m.line, o.shop_sku, o.version, m.quantity, m.as_of, m.reason""",
+                """SELECT line, shop_sku, quantity, as_of, reason FROM import_lines WHERE import = $1
+                   ORDER BY line LIMIT $2""",
                 made["id"],
-                *self.key,
                 AT_ONCE,
+            )
+            skus = [line["shop_sku"] for line in lines]
+            await lock_offers(tx, self.key, skus)
+            rows = await tx.fetch(
+                """UPDATE offers SET version = version + 1,
+                          dirty = dirty OR shown_import > $3 OR (shop_sku <> ALL($7::text[]) AND $4),
+                          rejected = CASE WHEN shown_import = $3 THEN shop_sku = ANY($7) ELSE rejected END,
+                          confirmed_at = CASE WHEN shown_import = $3 AND shop_sku <> ALL($7) AND NOT $4 THEN $5
+                                              ELSE confirmed_at END
+                   WHERE marketplace = $1 AND shop = $2 AND shop_sku = ANY($6) RETURNING shop_sku, version""",
+                *self.key,
+                made["id"],
                 ending != "complete",
                 tx.time,
+                skus,
+                [line["shop_sku"] for line in lines if line["reason"] is not None],
             )
-            ordered = sorted(lines, key=lambda row: int(row["line"]))
+            versions = {row["shop_sku"]: row["version"] for row in rows}
+            ordered = [dict(line, version=versions[line["shop_sku"]]) for line in lines]
             for row in ordered:
                 tx.publish(self._event(made, row, ending, tx), sequence=row["version"])
             refused = [row for row in ordered if row["reason"] is not None]
@@ -206,8 +208,12 @@ class Proving:
             if ending == "complete":
                 good = [self._line_case(row["shop_sku"]) for row in ordered if row["reason"] is None]
                 await close_cases(tx, case_ids=good, explanation="A newer quantity was taken.")
-            if await tx.fetchval("SELECT EXISTS (SELECT 1 FROM import_lines WHERE import = $1)", made["id"]):
+            if len(lines) == AT_ONCE:
+                await tx.execute(
+                    "DELETE FROM import_lines WHERE import = $1 AND line <= $2", made["id"], lines[-1]["line"]
+                )
                 return True
+            await tx.execute("DELETE FROM import_lines WHERE import = $1", made["id"])
             await tx.execute("UPDATE imports SET state = 'ended', ended_at = $2 WHERE id = $1", made["id"], tx.time)
             await close_cases(tx, about=self._about(made), code=STUCK_CASE, explanation="The import has ended.")
             await tx.execute(

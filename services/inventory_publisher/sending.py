@@ -9,7 +9,7 @@ result of their own import.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -35,7 +35,7 @@ from shared.topics import INVENTORY
 
 log = structlog.get_logger(__name__)
 
-MOST_LINES: Final = 100_000
+MOST_LINES: Final = 50_000
 """In one file; what is left goes out with the next one."""
 QUIET: Final = timedelta(seconds=300)
 """After a call without an answer: its time-out, and what Mirakl may take to work the file through."""
@@ -124,13 +124,17 @@ class Sending:
 
     async def _mark_quiet_ones(self, end_blockers: bool) -> None:
         async with self.outbox.transaction(end_blockers=end_blockers) as tx:
-            await tx.execute(
-                """UPDATE offers AS o SET dirty = true, resend_at = NULL FROM (
-                       SELECT marketplace, shop, shop_sku FROM offers
-                       WHERE (marketplace, shop) = ($1, $2) AND resend_at <= $3 ORDER BY shop_sku FOR UPDATE) AS n
-                   WHERE (o.marketplace, o.shop, o.shop_sku) = (n.marketplace, n.shop, n.shop_sku)""",
+            rows = await tx.fetch(
+                """SELECT shop_sku FROM offers WHERE (marketplace, shop) = ($1, $2) AND resend_at <= $3
+                   ORDER BY shop_sku FOR UPDATE""",
                 *self.key,
                 tx.time,
+            )
+            await tx.execute(
+                """UPDATE offers SET dirty = true, resend_at = NULL
+                   WHERE marketplace = $1 AND shop = $2 AND shop_sku = ANY($3)""",
+                *self.key,
+                [row["shop_sku"] for row in rows],
             )
 
     async def show(self) -> None:
@@ -195,29 +199,30 @@ class Sending:
         changes the file and not its meaning.
         """
         async with self.outbox.transaction(end_blockers=end_blockers) as tx:
+            rows = await tx.fetch(
+                """SELECT shop_sku, quantity, as_of FROM offers
+                   WHERE (marketplace, shop) = ($1, $2) AND dirty AND hold_case IS NULL AND NOT creating
+                     AND quantity IS NOT NULL ORDER BY shop_sku LIMIT $3 FOR UPDATE""",
+                *self.key,
+                MOST_LINES,
+            )
+            if not rows:
+                return 0, 0
             number: int = await tx.fetchval(
                 "INSERT INTO imports (marketplace, shop, started_at) VALUES ($1, $2, $3) RETURNING id",
                 *self.key,
                 tx.time,
             )
-            count = await tx.execute(
-                """WITH picked AS (
-                       SELECT marketplace, shop, shop_sku, quantity, as_of FROM offers
-                       WHERE (marketplace, shop) = ($1, $2) AND dirty AND hold_case IS NULL AND NOT creating
-                         AND quantity IS NOT NULL ORDER BY shop_sku LIMIT $4 FOR UPDATE
-                   ), cleared AS (
-                       UPDATE offers AS o SET dirty = false FROM picked AS p
-                       WHERE (o.marketplace, o.shop, o.shop_sku) = (p.marketplace, p.shop, p.shop_sku)
-                   )
-                   INSERT INTO import_lines (import, line, shop_sku, quantity, as_of)
-                   SELECT $3, row_number() OVER (ORDER BY shop_sku), shop_sku, quantity, as_of FROM picked""",
-                *self.key,
-                number,
-                MOST_LINES,
+            await tx.copy(
+                "import_lines",
+                ("import", "line", "shop_sku", "quantity", "as_of"),
+                [(number, line, *row.values()) for line, row in enumerate(rows, 1)],
             )
-            if not count:
-                await tx.execute("DELETE FROM imports WHERE id = $1", number)
-                return 0, 0
+            await tx.execute(
+                "UPDATE offers SET dirty = false WHERE marketplace = $1 AND shop = $2 AND shop_sku = ANY($3)",
+                *self.key,
+                [row["shop_sku"] for row in rows],
+            )
             digest = await tx.fetchval(
                 """SELECT md5(string_agg(shop_sku || ';' || quantity, E'\\n' ORDER BY line))
                    FROM import_lines WHERE import = $1""",
@@ -230,7 +235,7 @@ class Sending:
                 digest,
                 tx.time - ALIKE_FOR,
             )
-            await tx.execute("UPDATE imports SET digest = $2, lines = $3 WHERE id = $1", number, digest, count)
+            await tx.execute("UPDATE imports SET digest = $2, lines = $3 WHERE id = $1", number, digest, len(rows))
             return number, repeats
 
     async def _lines(self, number: int, repeats: int) -> AsyncGenerator[StockLine, None]:
@@ -266,31 +271,36 @@ class Sending:
         async with self.outbox.transaction(end_blockers=end_blockers) as tx:
             made = await tx.fetchrow("SELECT * FROM imports WHERE id = $1 FOR UPDATE", number)
             assert made is not None  # it was noted before it was sent
-            rows = await tx.fetch(
-                """WITH mine AS (
-                       SELECT o.marketplace, o.shop, o.shop_sku, l.quantity, l.as_of FROM import_lines AS l
-                       JOIN offers AS o ON (o.marketplace, o.shop, o.shop_sku) = ($3, $4, l.shop_sku)
-                       WHERE l.import = $1 AND l.line > $2 AND l.line <= $2 + $5
-                       ORDER BY l.line FOR UPDATE OF o)
-                   UPDATE offers AS o SET version = o.version + 1, shown = m.quantity, shown_import = $1,
-                          rejected = false, confirmed_at = NULL
-                   FROM mine AS m WHERE (o.marketplace, o.shop, o.shop_sku) = (m.marketplace, m.shop, m.shop_sku)
-                   RETURNING o.shop_sku, o.version, m.quantity, m.as_of""",
+            lines = await tx.fetch(
+                """SELECT shop_sku, quantity, as_of FROM import_lines
+                   WHERE import = $1 AND line > $2 AND line <= $3 ORDER BY line""",
                 number,
                 made["announced"],
-                *self.key,
-                AT_ONCE,
+                made["announced"] + AT_ONCE,
             )
-            for row in rows:
+            skus = [line["shop_sku"] for line in lines]
+            await lock_offers(tx, self.key, skus)
+            # By position in the arrays and not by a join: without statistics a fresh table is joined row by row.
+            rows = await tx.fetch(
+                """UPDATE offers SET version = version + 1, shown_import = $3, rejected = false, confirmed_at = NULL,
+                          shown = ($5::int[])[array_position($4::text[], shop_sku)]
+                   WHERE marketplace = $1 AND shop = $2 AND shop_sku = ANY($4) RETURNING shop_sku, version""",
+                *self.key,
+                number,
+                skus,
+                [line["quantity"] for line in lines],
+            )
+            versions = {row["shop_sku"]: row["version"] for row in rows}
+            for line in lines:
                 tx.publish(
                     OfferStockSubmitted(
-                        **OfferKey(*self.key, row["shop_sku"])._asdict(),
-                        quantity=row["quantity"],
-                        as_of=row["as_of"],
+                        **OfferKey(*self.key, line["shop_sku"])._asdict(),
+                        quantity=line["quantity"],
+                        as_of=line["as_of"],
                         import_id=made["import_id"],
                         submitted_at=made["submitted_at"],
                     ),
-                    sequence=row["version"],
+                    sequence=versions[line["shop_sku"]],
                 )
             done = min(made["announced"] + AT_ONCE, made["lines"])
             await tx.execute("UPDATE imports SET announced = $2 WHERE id = $1", number, done)
@@ -334,13 +344,23 @@ class Sending:
 
 async def mark_lines(tx: Transaction, shop: tuple[str, str], number: int, *, resend_at: datetime | None = None) -> None:
     """The offers of an import go out again; with `resend_at` once more then."""
+    lines = await tx.fetch("SELECT shop_sku FROM import_lines WHERE import = $1", number)
+    skus = [line["shop_sku"] for line in lines]
+    await lock_offers(tx, shop, skus)
     await tx.execute(
-        """UPDATE offers AS o SET dirty = true, resend_at = coalesce($4, o.resend_at) FROM (
-               SELECT o.marketplace, o.shop, o.shop_sku FROM import_lines AS l
-               JOIN offers AS o ON (o.marketplace, o.shop, o.shop_sku) = ($1, $2, l.shop_sku)
-               WHERE l.import = $3 ORDER BY l.shop_sku FOR UPDATE OF o) AS n
-           WHERE (o.marketplace, o.shop, o.shop_sku) = (n.marketplace, n.shop, n.shop_sku)""",
+        """UPDATE offers SET dirty = true, resend_at = coalesce($4, resend_at)
+           WHERE marketplace = $1 AND shop = $2 AND shop_sku = ANY($3)""",
         *shop,
-        number,
+        skus,
         resend_at,
+    )
+
+
+async def lock_offers(tx: Transaction, shop: tuple[str, str], skus: Sequence[str]) -> None:
+    """Lock offers of a shop in the order of their keys, as everywhere."""
+    await tx.execute(
+        """SELECT 1 FROM offers WHERE marketplace = $1 AND shop = $2 AND shop_sku = ANY($3)
+           ORDER BY shop_sku FOR UPDATE""",
+        *shop,
+        skus,
     )
