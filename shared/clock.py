@@ -22,7 +22,7 @@ from shared.errors import Transient
 monotonic: Final = time.monotonic
 """Seconds that only ever grow, also while the wall clock is set; without meaning outside this process."""
 
-SYNCHRONIZE_SECONDS: Final = 5.0
+SYNCHRONIZE_SECONDS: Final = 1.0
 
 
 class Queries(Protocol):
@@ -94,7 +94,7 @@ class BusinessClock:
             self._changed = asyncio.Event()
 
     async def run(self, database: Queries, stop: asyncio.Event) -> None:
-        """Synchronise every few seconds until `stop`: drift is small, but a demo may jump."""
+        """Synchronise every second until `stop`: drift is small, but a demo may jump."""
         while not stop.is_set():
             with suppress(Transient):
                 await self.synchronize(database)
@@ -150,7 +150,10 @@ async def set_speed(database: Queries, speed: float) -> None:
 
 
 async def jump(database: Queries, by: timedelta) -> None:
-    """Move business time on at once, for all processes within seconds.
+    """Move business time on at once, for all processes within two seconds.
+
+    A process that has not noticed yet takes events of others that lie more than a day ahead for mistakes:
+    go further in steps.
 
     Raises:
         ValueError: backwards; events and deadlines that have been would come again.

@@ -38,8 +38,8 @@ def demo(
     mistakes = tally.mistakes()
     if as_json:
         print(json.dumps(tally.as_json()))
-    for mistake in mistakes:
-        console.print(f"[red]{mistake}")
+    for line in (*mistakes, *tally.details) if mistakes else ():
+        console.print(line, style="red" if line in mistakes else "dim", markup=False)
     raise typer.Exit(1 if mistakes else 0)
 
 

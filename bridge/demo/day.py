@@ -187,7 +187,6 @@ class Day:
     async def _pay(self) -> None:
         self.tell("A day later: parcels have arrived, two buyers get money back, the marketplaces pay.")
         await self.stage.jump(timedelta(days=1, hours=2))
-        await asyncio.sleep(1.5)
         for shop in SHOPS[:2]:
             received = [o for o in await marketplace_orders(self.stage, shop) if o["state"] == "RECEIVED"]
             for order in received[:1]:

@@ -21,12 +21,14 @@ from bridge.demo import world
 from bridge.embedded import EmbeddedKafka, EmbeddedPostgres
 from bridge.embedded.places import free_port
 from bridge.fleet import Fleet, environment_with
-from shared.clock import BusinessClock, jump, set_speed
+from shared.clock import SYNCHRONIZE_SECONDS, BusinessClock, jump, set_speed
 from shared.database import Database, migrate
 from shared.errors import Fatal, Transient
 from shared.kafka import Address
 
 READY_SECONDS: Final = 120.0
+_STEP: Final = timedelta(hours=13)
+"""Below the day that an event may be ahead of its reader's clock."""
 
 
 class Remote:
@@ -88,10 +90,14 @@ class Stage:
         await self.clock.synchronize(self.database)
 
     async def jump(self, by: timedelta) -> None:
-        """Go on by so much at once."""
-        await self._tell_clocks(advance_seconds=by.total_seconds())
-        await jump(self.database, by)
-        await self.clock.synchronize(self.database)
+        """Go on by so much, in steps that every process notices before the next."""
+        while by > timedelta(0):
+            step = min(by, _STEP)
+            await self._tell_clocks(advance_seconds=step.total_seconds())
+            await jump(self.database, step)
+            await self.clock.synchronize(self.database)
+            by -= step
+            await asyncio.sleep(SYNCHRONIZE_SECONDS * 2)
 
     async def _tell_clocks(self, **change: float) -> None:
         await asyncio.gather(self.mirakl.tell("clock", change), self.sfcc.tell("clock", change))

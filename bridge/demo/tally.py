@@ -65,10 +65,14 @@ class Tally:
     totals_wrong: int = 0
     """Orders that do not stand in SFCC once with Mirakl's total."""
     troubles_without_case: int = 0
+    details: list[str] = field(default_factory=list)
+    """What a person looks at when the day was not a good one."""
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
-        return asdict(self) | {"payout_residual": str(self.payout_residual), "seconds": round(self.seconds, 1)}
+        figures = asdict(self) | {"payout_residual": str(self.payout_residual), "seconds": round(self.seconds, 1)}
+        del figures["details"]
+        return figures
 
     def mistakes(self) -> list[str]:
         """What keeps the day from being a good one, in words."""
@@ -169,8 +173,17 @@ async def count(stage: Stage, tally: Tally, troubles: dict[str, str]) -> None:
     tally.payouts = min(tally.payouts, len(told.residuals))
     tally.trouble_planted = len(troubles)
     codes = set(told.cases.values())
-    tally.troubles_without_case = sum(not any(word in code for code in codes) for word in troubles.values())
+    tally.troubles_without_case = sum(not _any_has(codes, word) for word in troubles.values())
+    tally.details += [f"case open: {case_id}" for case_id in sorted(told.cases.keys() - told.closed)]
+    tally.details += [f"no case with {word!r}: {name}" for name, word in troubles.items() if not _any_has(codes, word)]
+    for remote in (stage.mirakl, stage.sfcc):
+        found = (await remote.ask("violations"))["violations"][-10:]
+        tally.details += [f"violation: {v['operation']} {v['rule']} {v['where']}: {v['message']}" for v in found]
     await _count_orders(stage, tally)
+
+
+def _any_has(codes: set[str], word: str) -> bool:
+    return any(word in code for code in codes)
 
 
 async def _count_orders(stage: Stage, tally: Tally) -> None:
@@ -186,7 +199,16 @@ async def _count_orders(stage: Stage, tally: Tally) -> None:
                 continue
             same = len(there) == 1 and Decimal(str(there[0]["orderTotal"])) == Decimal(str(order["to_pay"]))
             tally.totals_wrong += not same
+            if not same:
+                totals = [f"{one['orderNo']} {one['orderTotal']}" for one in there]
+                tally.details.append(
+                    f"{order['order_id']} {order['state']} {order['to_pay']} stands in SFCC as {totals}"
+                )
             parcels = [p for p in (there[0]["shipments"] if there else ()) if p["shippingStatus"] == "shipped"]
             announced = order["shipments"] if shop.several_shipments else order["state"] in ("SHIPPED", "RECEIVED")
             tally.shipments_made += len(parcels) if shop.several_shipments else bool(parcels)
             tally.shipments_confirmed += int(announced)
+            if order["state"] not in ("SHIPPED", "RECEIVED", "CLOSED"):
+                tally.details.append(
+                    f"{order['order_id']} is {order['state']}, {len(parcels)} parcels left the warehouse"
+                )
