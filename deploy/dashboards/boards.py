@@ -194,7 +194,7 @@ REMOTE: Final = Board(
     (
         Panel(
             "Calls",
-            "Calls per minute, by operation. docs/operations.md says what Mirakl allows.",
+            "Calls per minute, by operation.",
             "cpm",
             (
                 (
