@@ -22,6 +22,8 @@ from shared.events.shipments import DispatchedLine, DispatchEvent, ParcelDispatc
 CANCELLED: Final = frozenset({"CANCELED", "REFUSED"})
 SHIPPED: Final = frozenset({"SHIPPED", "TO_COLLECT", "RECEIVED", "CLOSED"})
 """Mirakl shows the order, or a shipment, as sent."""
+TRACKED: Final = frozenset({"SHIPPING", "SHIPPED", "TO_COLLECT"})
+"""States in which an order or a shipment takes a tracking."""
 OURS: Final = "DEFAULT"
 """The fulfilment centre of orders that the shop sends (OR11)."""
 
@@ -318,23 +320,33 @@ def _told(parcel: Parcel, resolve: Resolve) -> Told | None:
 
 
 def _corrections(order: Order, resolve: Resolve, several: bool) -> tuple[tuple[Correction, ...], tuple[Hold, ...]]:
-    """Trackings that came late or were put right, of parcels that the marketplace was told of.
+    """Trackings that came late or were put right by the warehouse, of parcels that the marketplace was told of.
 
+    A carrier that is mapped to another one since changes nothing of what was told before.
     Where the order has one tracking only, it is that of the parcel which stood for it; one that went without gets
     the first that comes.
     """
+    if order.state not in TRACKED:
+        return (), ()
     corrections: list[Correction] = []
     holds: list[Hold] = []
     told_of = [one for one in order.parcels if one.stage in ("sent", "announced") and one.tracking_number is not None]
-    if not several and any(one.told is not None for one in order.parcels):
-        told_of = [one for one in told_of if one.told is not None]
-    for parcel in told_of if several else told_of[:1]:
-        if several and parcel.shipment_id is None:
+    if several:
+        told_of = [one for one in told_of if one.shipment_id is not None]
+    elif any(one.told is not None for one in order.parcels):
+        told_of = [one for one in told_of if one.told is not None][:1]
+    else:
+        told_of = told_of[:1]
+    for parcel in told_of:
+        last = parcel.telling or parcel.told
+        if last is not None and (last.tracking_number, parcel.told_as) == (
+            parcel.tracking_number,
+            word(parcel.carrier),
+        ):
             continue
-        hold = _unmapped(parcel, resolve)
-        wanted = _told(parcel, resolve)
+        hold, wanted = _unmapped(parcel, resolve), _told(parcel, resolve)
         if hold is not None:
             holds.append(hold)
-        elif wanted is not None and wanted != (parcel.telling or parcel.told):
+        elif wanted is not None:
             corrections.append(Correction(parcel_id=parcel.parcel_id, told=wanted, shipment_id=parcel.shipment_id))
     return tuple(corrections), tuple(holds)

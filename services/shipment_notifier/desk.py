@@ -33,8 +33,9 @@ from services.shipment_notifier.carriers import Found, Unknown, resolve, valid, 
 from services.shipment_notifier.model import Order, Parcel, Told
 from services.shipment_notifier.store import Key, Platform
 from shared.cases import close_cases, open_case
-from shared.database import Database
+from shared.database import Database, Rows
 from shared.errors import Refused
+from shared.events.control import OperatorSettledObligation
 from shared.events.fields import LineUnits
 from shared.events.keys import mapping_key
 from shared.events.shipments import ShipmentAnnounced, ShipmentHeld, ShipmentTrackingUpdated
@@ -49,7 +50,19 @@ from shared.mirakl.shipments import (
     ShownTracking,
     TrackingUpdate,
 )
-from shared.obligations import Absent, Attempt, Done, GivenUp, Happened, Kind, Owed, Retry, Settled, owe_all
+from shared.obligations import (
+    Absent,
+    Attempt,
+    Done,
+    GivenUp,
+    Happened,
+    Kind,
+    Owed,
+    Retry,
+    Settled,
+    owe_all,
+    settle_by_person,
+)
 from shared.outbox import Transaction
 from shared.settings import ShopSettings
 from shared.topics import NOTIFIER
@@ -170,7 +183,7 @@ class Desk:
                 words += [word(one.carrier) for one in order.parcels if one.held == REFUSED]
                 waits[name, order.order_id] = [_mapping(name, left) for left in words]
                 used += [
-                    (name, word(parcel.carrier), told.carrier_code)
+                    (name, parcel.told_as, told.carrier_code)
                     for parcel in order.parcels
                     if (told := parcel.telling or parcel.told) is not None and told.carrier_code is not None
                 ]
@@ -213,6 +226,7 @@ class Desk:
                 held=None,
                 units=announcement.units if is_lead else (),
                 told=announcement.told if is_lead else None,
+                told_as=word(parcel.carrier) if is_lead else "",
             )
             order = with_parcel(order, parcel)
         names = {"marketplace": order.marketplace, "shop": str(order.shop), "order_id": order.order_id}
@@ -241,7 +255,9 @@ class Desk:
         )
         kind = self.track if correction.shipment_id is None else self.track_shipment
         owed.append(_owed(order, kind, payload, parcel.dispatched_at))
-        return with_parcel(order, replace(parcel, telling=correction.told, telling_sent=False, held=None))
+        return with_parcel(
+            order, replace(parcel, told_as=word(parcel.carrier), telling=correction.told, telling_sent=False, held=None)
+        )
 
     def _found(self, tx: Transaction, order: Order, parcel_ids: Iterable[str]) -> Order:
         """Mirakl shows the order as shipped, and it was not us: true all the same."""
@@ -360,6 +376,38 @@ class Desk:
                 await self.go_on(tx, [with_parcel(order, parcel)])
             case GivenUp() as refusal:
                 await self._refused(tx, order, refusal)
+
+    async def settle_found(self, tx: Transaction, account: str, shown: Sequence[Shipment]) -> int:
+        """Settle calls that nobody knows the end of, where Mirakl shows their effect; how many.
+
+        What it does not show stays a question for a person: whoever made the call may only be stopped.
+        """
+        rows = await self.unknown(tx, account)
+        found = 0
+        for obligation_id, payload in rows:
+            if any(one.order_id == payload.order_id and is_parcel(one, payload.parcel_id) for one in shown):
+                event = OperatorSettledObligation(
+                    about=f"order/{payload.marketplace}/{payload.order_id}",
+                    by=NOTIFIER,
+                    role="operations",
+                    at=tx.time,
+                    reason="Mirakl shows the shipment (ST11).",
+                    service=NOTIFIER,
+                    obligation_id=str(obligation_id),
+                    outcome="happened",
+                )
+                found += await settle_by_person({kind.name: kind for kind in self.kinds}, event, tx)
+        return found
+
+    async def unknown(self, rows: Rows | Database, account: str) -> list[tuple[int, Announce]]:
+        """Shipments of a shop that were sent, or not, by somebody who left no record of it."""
+        found = await rows.fetch(
+            "SELECT id, payload FROM obligations WHERE kind = $1 AND account = $2 AND state = 'unknown' "
+            "ORDER BY id LIMIT 100",
+            self.announce.name,
+            account,
+        )
+        return [(row["id"], msgspec.json.decode(row["payload"], type=Announce)) for row in found]
 
     async def set_tracking(self, payload: Track, attempt: Attempt) -> None:
         """OR23."""

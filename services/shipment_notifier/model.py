@@ -62,6 +62,8 @@ class Parcel(Struct, frozen=True, kw_only=True):
     """What of the order was announced with it."""
     told: Told | None = None
     """What the marketplace was told of its tracking."""
+    told_as: str = ""
+    """The warehouse's word for the carrier when that was told; its mapping may have changed since."""
     telling: Told | None = None
     """A later tracking that it is being told."""
     telling_sent: bool = False

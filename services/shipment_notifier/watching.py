@@ -258,11 +258,17 @@ class Proofs:
     async def look(self) -> None:
         """Look at what is open: shipments at once, orders when order-ingestor's reading has not told it."""
         name, shop = self.shop.marketplace_name, self.shop.shop_id
-        found = await store.still_open(self.ground.outbox.database, name, shop, limit=LONGEST_LIST)
+        database, account = self.ground.outbox.database, self.shop.account
+        found = await store.still_open(database, name, shop, limit=LONGEST_LIST)
+        unknown = sorted({payload.order_id for _, payload in await self.desk.unknown(database, account)})
+        if unknown:
+            shown = await self.desk.shipments_of(name, shop, unknown)
+            async with self.ground.outbox.transaction() as tx:
+                await self.desk.settle_found(tx, account, shown)
         if not found:
             return
         now = self.ground.clock.now()
-        platform = (await store.platforms(self.ground.outbox.database, [name])).get(name)
+        platform = (await store.platforms(database, [name])).get(name)
         if platform is not None and platform.several:
             ids = [order.order_id for order in found]
             shown = await self.desk.shipments_of(name, shop, ids)

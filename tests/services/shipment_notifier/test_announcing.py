@@ -179,7 +179,7 @@ def test_an_order_that_is_shown_as_shipped_is_not_shipped_again() -> None:
 
 
 def announced(stage: Stage = "announced", **more: Any) -> Parcel:
-    return parcel("p", stage=stage, units=units(A=2, B=1), **more)
+    return parcel("p", stage=stage, units=units(A=2, B=1), told_as="dpd", **more)
 
 
 @pytest.mark.parametrize("several", [True, False])
@@ -195,6 +195,18 @@ def test_late_and_corrected_tracking_is_relayed(several: bool) -> None:
 def test_a_tracking_that_is_told_or_being_told_is_not_told_again() -> None:
     for parcel_ in (announced(told=TRACKED), announced(told=None, telling=TRACKED), announced("owed", told=None)):
         assert not plan(order(parcel_, state="SHIPPED"), known, several=False).corrections
+
+
+def test_another_mapping_changes_nothing_of_what_was_told_but_another_carrier_does() -> None:
+    old = Told(carrier_code="OLD", tracking_number="1")
+    assert not plan(order(announced(told=old), state="SHIPPED"), known, several=False).corrections
+    assert not plan(order(announced(told=old), state="SHIPPED"), lambda _: Unknown(), several=False).holds
+    other = replace(announced(told=old), told_as="dhl")
+    assert plan(order(other, state="SHIPPED"), known, several=False).corrections
+
+
+def test_an_order_that_has_arrived_takes_no_tracking() -> None:
+    assert not plan(order(announced(told=None), state="RECEIVED"), known, several=False).corrections
 
 
 def test_an_orders_one_tracking_is_not_replaced_by_that_of_another_parcel() -> None:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import sys
+from pathlib import Path
+
 import pytest
 
 from shared.events.control import OperatorDecidedHold
@@ -13,6 +18,7 @@ from shared.events.shipments import (
     ShipmentTrackingUpdated,
 )
 from shared.topics import NOTIFIER
+from tests.services.order_ingestor.kit import SECRETS
 from tests.services.shipment_notifier.kit import Room, until
 
 
@@ -173,3 +179,34 @@ async def test_a_refused_announcement_waits_for_something_new(here: Room, operat
 
     assert await here.cases() == []
     assert [one.told.tracking_number for one in await here.parcels(order_id) if one.told] == ["BETTER"]
+
+
+async def test_a_kill_between_a_call_and_its_note_makes_no_second_dispatch(here: Room, tmp_path: Path) -> None:
+    [whole] = await here.orders()
+    [apart] = await here.orders(shop=3001)
+    for operation in ("OR24", "ST01"):
+        fault = {"kind": "slow_body", "operation": operation, "count": 1, "seconds": 3_600.0}
+        await here.ground.control(here.ground.mirakl_url, "POST", "/faults", fault)
+    environment = os.environ | {"BRIDGE_CONFIG": str(tmp_path / "bridge.toml"), "HEALTH_PORT": "0"} | SECRETS
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "services.shipment_notifier", env=environment, stdout=asyncio.subprocess.DEVNULL
+    )
+    try:
+        await here.ship(whole)
+        await here.ship(apart)
+        await until(lambda: both_shipped(here, whole, apart))
+    finally:
+        process.kill()
+        await process.wait()
+
+    async with here.service():
+        await until(lambda: here.all_announced(whole, apart), 90.0)
+
+    assert len(here.at_mirakl(apart).shipments) == 1
+    assert len(await here.calls("ST01")) == 1
+    assert [one["code"] for one in await here.cases(still_open=False)] == ["obligation-unknown"]
+    assert await here.cases() == []
+
+
+async def both_shipped(here: Room, *order_ids: str) -> bool:
+    return all(here.at_mirakl(order_id).state == "SHIPPED" for order_id in order_ids)
