@@ -1,7 +1,7 @@
 """`make bench ARGS="SUITE --json"`: what it costs, beside what a user would write instead.
 
-Suites: `path`, `obligations`, `orders`. Kafka and PostgreSQL come from the environment, from Docker or embedded, like
-in tests; the last line printed is one JSON object.
+Suites: `path`, `obligations`, `orders`, `stock`. Kafka and PostgreSQL come from the environment, from Docker or
+embedded, like in tests; the last line printed is one JSON object.
 """
 
 from __future__ import annotations
@@ -135,6 +135,28 @@ def orders(
     if not as_json:
         table = Table("", "median/s", "min/s", "max/s", title="orders")
         table.add_row("OR11 to SFCC", *(f"{f(rates):,.1f}" for f in (statistics.median, min, max)))
+        console.print(table)
+    print(json.dumps(result))
+
+
+@app.command()
+def stock(
+    events: Annotated[int, typer.Option(help="Stock events, each of a product of its own.", min=100)] = 3_000,
+    seconds: Annotated[int, typer.Option(help="Over how long they arrive.", min=60, max=400)] = 180,
+    as_json: Annotated[bool, typer.Option("--json", help="Only the JSON line.")] = False,
+) -> None:
+    """From a stock event to the STO01 that carries it, in five shops with one slot a minute each."""
+    with addresses() as (bootstrap, server_url):
+        console.print(f"measuring for some {seconds + 60} seconds")
+        url = asyncio.run(create_database(server_url, f"bench_{time.time_ns()}"))
+        result = _in_a_process("stock", [bootstrap, url, str(events), str(seconds)])
+        settings = asyncio.run(_settings(server_url))
+    result |= {name: settings[name] for name in ("fsync", "synchronous_commit", "server_version", "python")}
+    if not as_json:
+        table = Table("", "p50 s", "p99 s", "max s", title="stock")
+        table.add_row(
+            "event to STO01", *(f"{result[f'event_to_submitted_{name}_seconds']}" for name in ("p50", "p99", "max"))
+        )
         console.print(table)
     print(json.dumps(result))
 

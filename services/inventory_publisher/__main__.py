@@ -38,7 +38,7 @@ from shared.settings import ServiceSettings, load
 from shared.topics import INVENTORY
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
-TEND_EVERY: Final = timedelta(seconds=5)
+TEND_EVERY: Final = timedelta(seconds=30)
 FALLS_KEPT: Final = timedelta(days=1)
 
 

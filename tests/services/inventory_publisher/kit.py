@@ -33,8 +33,11 @@ from shared.envelope import from_record
 from shared.events.base import Event
 from shared.events.catalog import OfferMapped
 from shared.events.control import OperatorDecidedHold
+from shared.events.decisions import OrderStockReserved, ReservedLine
+from shared.events.orders import OrderCaptured, OrderChanged, OrderFacts, OrderLine
 from shared.events.stock import StockLevelReported
 from shared.kafka import BatchProducer, Partition, ensure_topics, partition_of
+from shared.money import Money
 from shared.settings import ServiceSettings, load
 from shared.topics import INVENTORY, TOPICS, topic_of
 from tests.kit.flow import record_parts
@@ -131,6 +134,7 @@ class Ground:
     producer: BatchProducer
     every: timedelta
     sequence: int = 0
+    orders: set[int] = field(default_factory=set)
     began: datetime = field(init=False)
 
     def __post_init__(self) -> None:
@@ -195,6 +199,39 @@ class Ground:
                 )
                 for sku, product in pairs
             )
+        )  # fmt: skip
+
+    def order(self, number: int, state: str, *lines: tuple[str, str, int], fulfilled_by: str = "DEFAULT") -> OrderFacts:
+        """An order as order-ingestor tells of it: lines of SKU, product and pieces; the first word is its capture."""
+        nothing, now = Money(Decimal(0), "EUR"), self.clock.now()
+        facts: dict[str, Any] = {
+            "marketplace": self.market, "shop": "2001", "order_id": f"O-{number}", "commercial_id": f"O-{number}",
+            "state": state, "created_at": now, "last_updated_at": now, "currency": "EUR", "tax_mode": "TAX_INCLUDED",
+            "price": nothing, "shipping_price": nothing, "total_price": nothing, "total_commission": nothing,
+            "fulfillment_center_code": fulfilled_by,
+            "lines": tuple(
+                OrderLine(
+                    line_id=f"O-{number}-{place}", state=state, shop_sku=sku, product_id=product, quantity=quantity,
+                    unit_price=nothing, price=nothing, shipping_price=nothing, total_price=nothing,
+                    commission_fee=nothing, total_commission=nothing,
+                )
+                for place, (sku, product, quantity) in enumerate(lines, 1)
+            ),
+        }  # fmt: skip
+        if number in self.orders:
+            return OrderChanged(**facts, read_at=now)
+        self.orders.add(number)
+        return OrderCaptured(**facts, captured_at=now, captured_by="poll")
+
+    def reserved(self, number: int, product: str, quantity: int) -> OrderStockReserved:
+        """OCI's answer to the acceptor, a moment ago."""
+        line = ReservedLine(
+            line_id=f"O-{number}-1", product_id=product, place=self.place, wanted=Decimal(quantity),
+            reserved=Decimal(quantity),
+        )  # fmt: skip
+        return OrderStockReserved(
+            marketplace=self.market, shop="2001", order_id=f"O-{number}", reservation_id=f"R-{number}", lines=(line,),
+            complete=True, answered_at=self.clock.now(),
         )  # fmt: skip
 
     async def said(self, kind: type[Event]) -> list[Any]:

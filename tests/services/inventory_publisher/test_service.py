@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
+from decimal import Decimal
 from pathlib import Path
 
+from services.inventory_publisher.__main__ import serve
+from shared.events.control import RuleSet
+from shared.events.decisions import LineAnswer, OrderRefused
 from shared.events.stock import OfferStockComputed, OfferStockConfirmed, OfferStockSubmitted
-from tests.services.inventory_publisher.kit import ground, until
+from tests.services.inventory_publisher.kit import OUTSIDE, Ground, ground, until
 
 
 async def test_stock_of_sfcc_reaches_the_marketplace_and_every_change_after_it(
@@ -32,3 +38,106 @@ async def test_stock_of_sfcc_reaches_the_marketplace_and_every_change_after_it(
             (one.shop_sku, one.quantity, one.import_id) for one in sent
         }
         assert here.mirakl.recorder.violations_by_rule == {}
+
+
+async def test_units_of_an_order_are_subtracted_until_the_stock_has_absorbed_their_reservation_and_never_twice(
+    kafka_bootstrap: str, database_url: str, tmp_path: Path
+) -> None:
+    async with ground(kafka_bootstrap, database_url, tmp_path) as here:
+        sku, product = here.skus[0], "P000001"
+        await here.count(product, 10)
+        await here.map((sku, product))
+        async with here.service():
+            await until(lambda: here.confirmed({sku: 10}))
+            await here.put(here.order(1, "WAITING_ACCEPTANCE", (sku, product, 3)))
+            await until(lambda: here.confirmed({sku: 7}))
+            await here.put(here.order(2, "SHIPPING", (sku, product, 4), fulfilled_by="OPERATOR"))
+
+            # OCI reserves, and the change is read before the acceptor's word of it arrives.
+            here.sfcc.stock.reserve("GROUP", here.place, product, Decimal(3))
+            await until(lambda: ats_is(here, sku, 7))
+            await here.put(here.reserved(1, product, 3))
+            await until(lambda: open_units_are(here, sku, 0))
+            await until(lambda: here.confirmed({sku: 7}))
+
+            await here.put(here.order(1, "SHIPPING", (sku, product, 3)), here.order(1, "SHIPPED", (sku, product, 3)))
+            await here.count(product, 12)
+            await until(lambda: here.confirmed({sku: 9}))
+        assert (await here.offer(sku))["open_units"] == 0
+        assert await here.cases(still_open=False) == []
+
+
+async def test_after_a_refusal_the_true_stock_is_published_again(
+    kafka_bootstrap: str, database_url: str, tmp_path: Path
+) -> None:
+    async with ground(kafka_bootstrap, database_url, tmp_path, oci=False) as here:
+        sku, product = here.skus[0], f"{here.market}-A"
+        await here.map((sku, product))
+        await here.put(here.level(product, 10, here.sometime(-5)), source=OUTSIDE)
+        async with here.service():
+            await until(lambda: here.confirmed({sku: 10}))
+            await here.put(here.order(1, "WAITING_ACCEPTANCE", (sku, product, 3)))
+            await until(lambda: here.confirmed({sku: 7}))
+            here.mirakl.markets["alpha"].shops[2001].offers[sku].quantity = 0  # as some do on a refusal
+            answer = LineAnswer(line_id="O-1-1", accepted=False, reason="out-of-stock", product_id=product)
+            refused = OrderRefused(
+                marketplace=here.market, shop="2001", order_id="O-1", lines=(answer,), proven_at=here.clock.now()
+            )
+            await here.put(refused)
+            await until(lambda: here.confirmed({sku: 10}))
+
+
+async def test_people_change_the_buffer_of_a_shop_and_a_shop_that_only_observes_is_sent_nothing(
+    kafka_bootstrap: str, database_url: str, tmp_path: Path
+) -> None:
+    async with ground(kafka_bootstrap, database_url, tmp_path, oci=False, shop="buffer = 1") as here:
+        sku, product = here.skus[0], f"{here.market}-A"
+        before = here.on_show(sku, 2002)
+        await here.map((sku, product))
+        await here.map((sku, product), shop="2002")
+        await here.put(here.level(product, "9.500", here.sometime(-5)), source=OUTSIDE)
+        async with here.service():
+            await until(lambda: here.confirmed({sku: 8}))
+            rule = RuleSet(
+                marketplace=here.market, shop="*", rule="stock", by="u-1", at=here.clock.now(),
+                settings={"buffer": 0, "cap": 5},
+            )  # fmt: skip
+            await here.put(rule)
+            await until(lambda: here.confirmed({sku: 5}))
+            observed = await here.offer(sku, "2002")
+        assert (observed["quantity"], observed["shown"], observed["dirty"]) == (5, None, True)
+        assert here.on_show(sku, 2002) == before
+
+
+async def test_what_was_being_sent_when_the_process_died_goes_out_again_and_an_expired_token_begins_anew(
+    kafka_bootstrap: str, database_url: str, tmp_path: Path
+) -> None:
+    async with ground(kafka_bootstrap, database_url, tmp_path) as here:
+        sku, product = here.skus[0], "P000001"
+        await here.count(product, 6)
+        await here.map((sku, product))
+        await here.fault(kind="latency", operation="STO01", count=1, seconds=20)
+        running = asyncio.create_task(serve(here.settings, asyncio.Event(), telemetry=False, every=here.every))
+        await until(lambda: sending(here))
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+        await here.control(here.mirakl_url, "DELETE", "/faults")
+        await here.database.execute("UPDATE feeds SET read_at = read_at - interval '24 hours'")
+        await here.count(product, 4)
+        async with here.service():
+            await until(lambda: here.confirmed({sku: 4}))
+        assert not await sending(here)
+        assert await here.database.fetchval("SELECT count(*) FROM imports WHERE state = 'unknown'") == 1
+
+
+async def sending(here: Ground) -> bool:
+    return bool(await here.database.fetchval("SELECT count(*) FROM imports WHERE state = 'sending'"))
+
+
+async def ats_is(here: Ground, sku: str, ats: int) -> bool:
+    return bool((await here.offer(sku))["ats"] == ats)
+
+
+async def open_units_are(here: Ground, sku: str, units: int) -> bool:
+    return bool((await here.offer(sku))["open_units"] == units)
