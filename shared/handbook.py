@@ -731,6 +731,56 @@ _ENTRIES: Final = (
         ),
         closes="The first import of the shop that the marketplace takes.",
     ),
+    Entry(
+        code="product-incomplete",
+        title="New products wait for a category or a field that the marketplace needs",
+        meaning=(
+            "Products that the marketplace does not know cannot be sent: their SFCC category is mapped to none of the "
+            "operator's, or a field that the operator requires is mapped to nothing, or is empty in SFCC. The case "
+            "names what is missing and one of the products."
+        ),
+        owner_team="catalogue",
+        severity="normal",
+        steps=(
+            "A category: map the SFCC category to one of the operator's (mapping kind `category`).",
+            "A field: map an SFCC attribute to it (mapping kind `attribute`), and fill that attribute in SFCC.",
+            "The products go out by themselves within half an hour.",
+        ),
+        closes="The first look at the catalogue that finds no product which lacks it.",
+    ),
+    Entry(
+        code="product-rejected",
+        title="A marketplace did not take a new product",
+        meaning=(
+            "The product was sent (P41), the import has ended, and the marketplace does not know the product. Without "
+            "it there can be no offer."
+        ),
+        owner_team="catalogue",
+        severity="normal",
+        steps=(
+            "Read the import's reports in the marketplace's back office.",
+            "Put the product right in SFCC, or the mapping of its category and attributes.",
+            "What changed in SFCC goes out by itself within half an hour; the same as before after a day.",
+        ),
+        closes="The first product import that the marketplace takes it in.",
+    ),
+    Entry(
+        code="prices-not-read",
+        title="A site's price books cannot be read",
+        meaning=(
+            "SFCC was asked to export the site's price books by the job `ExportPriceBook` and the file could not be "
+            "had, for the reason in the case. Marketplaces keep the prices that were read last."
+        ),
+        owner_team="integration",
+        severity="high",
+        steps=(
+            "Look at the job and its log in Business Manager: one step ExportPriceBook, with the parameters "
+            "PriceBookIDs and ExportFile.",
+            "Check that the client may run jobs (sfcc.jobs.rw) and read the Impex folder by WebDAV.",
+            "The price books are read again within the hour.",
+        ),
+        closes="The first complete reading of the price books.",
+    ),
 )
 
 HANDBOOK: Final = {entry.code: entry for entry in _ENTRIES}

@@ -110,9 +110,13 @@ class Baseline:
                 return export.urls
             if export.status in ("FAILED", "CANCELED"):
                 reason = export.error.detail if export.error else "no reason given"
-                raise Transient(f"the export of {self.shop.account}'s offers ended {export.status}: {reason}")
+                raise Transient(
+                    f"the export of {self.shop.account}'s offers ended {export.status}: {reason}", retry_seconds=60.0
+                )
             if self.clock.now() > give_up_at:
-                raise Transient(f"the export of {self.shop.account}'s offers has not ended within {EXPORT_PATIENCE}")
+                raise Transient(
+                    f"the export of {self.shop.account}'s offers has not ended in {EXPORT_PATIENCE}", retry_seconds=60.0
+                )
             await self.clock.sleep_until(self.clock.now() + EXPORT_LOOKS)
 
     async def _keep(self, shown: Sequence[OfferPublished], deleted: Sequence[str], reading: int) -> None:

@@ -22,6 +22,7 @@ import structlog
 from services.catalog_publisher.pricing import BookEntry, price_now
 from services.catalog_publisher.waiting import pause
 from shared.breaker import Breaker
+from shared.cases import close_cases, open_case
 from shared.clients import SFCC_ACCOUNT
 from shared.clock import BusinessClock
 from shared.configuration import Site
@@ -45,12 +46,17 @@ OVERLAP: Final = timedelta(minutes=10)
 """The search index may show a change late."""
 PRICE_JOB: Final = "ExportPriceBook"
 """The job in Business Manager: a step ExportPriceBook that takes `PriceBookIDs` and `ExportFile`."""
+PRICES_UNREAD: Final = "prices-not-read"
 JOB_LOOKS: Final = timedelta(seconds=5)
 JOB_PATIENCE: Final = timedelta(minutes=30)
 AT_ONCE: Final = 1_000
 _LONGEST_LINE: Final = 500
 _LONGEST_TEXT: Final = 4_000
 _EXPAND: Final = ("prices", "availability", "images")
+
+
+class JobFailed(Transient):
+    """SFCC ran the export of prices to no good end."""
 
 
 class Shown(NamedTuple):
@@ -168,7 +174,7 @@ class Catalogue:
             async with self.breaker.guard(SFCC_ACCOUNT, self.outbox):
                 await self.read()
         except (Refused, Transient, UnknownOutcome) as error:
-            log.warning("catalogue_not_read", place=self.site, error=type(error).__name__, reason=str(error))
+            log.warning("catalogue_not_read", source=self.site, error=type(error).__name__, reason=str(error))
 
     async def read(self) -> None:
         """Everything where it is due, else what changed since the last reading."""
@@ -180,7 +186,7 @@ class Catalogue:
             await self._read_pages(self.query, reading)
             while await patiently(lambda end_blockers: self._forget_some(reading, end_blockers)):
                 self.beat()
-            await self._read_prices(reading)
+            await self._read_prices_patiently(reading)
             await self._note("all", started, started)
         else:
             await self._read_pages(modified_between(self.query, as_sfcc_writes(last.until - OVERLAP)), None)
@@ -286,6 +292,19 @@ class Catalogue:
 
     # Prices -----------------------------------------------------------------------------------------
 
+    async def _read_prices_patiently(self, reading: int) -> None:
+        """Products go on without their prices: a job that is missing or fails is a question for a person."""
+        about = f"site/{self.site}"
+        try:
+            await self._read_prices(reading)
+        except (Refused, UnknownOutcome, JobFailed, ValueError) as error:
+            log.warning("prices_not_read", source=self.site, reason=str(error))
+            async with self.outbox.transaction() as tx:
+                await open_case(tx, PRICES_UNREAD, about=about, facts={"reason": str(error)[:500]})
+        else:
+            async with self.outbox.transaction() as tx:
+                await close_cases(tx, about=about, code=PRICES_UNREAD, explanation="The prices were read.")
+
     async def _read_prices(self, reading: int) -> None:
         """The price books of the site, exported by SFCC and fetched; then prices that are no more are dropped."""
         if self.files:
@@ -300,12 +319,12 @@ class Catalogue:
         give_up_at = self.clock.now() + JOB_PATIENCE
         while run.execution_status not in ("finished", "aborted"):
             if self.clock.now() > give_up_at:
-                raise Transient(f"job {PRICE_JOB} has not ended within {JOB_PATIENCE}: look at it in Business Manager")
+                raise JobFailed(f"job {PRICE_JOB} has not ended within {JOB_PATIENCE}: look at it in Business Manager")
             await self.clock.sleep_until(self.clock.now() + JOB_LOOKS)
             self.beat()
             run = await self.client.read_job_execution(PRICE_JOB, run.id)
         if run.execution_status == "aborted" or run.status not in (None, "OK"):
-            raise Transient(f"job {PRICE_JOB} ended {run.status}: look at its log in Business Manager")
+            raise JobFailed(f"job {PRICE_JOB} ended {run.status}: look at its log in Business Manager")
         now = self.clock.now()
         batch: list[tuple[str, str | None, Decimal | None]] = []
         async with aclosing(_by_product(self.client.read_price_file(f"src/{path}"))) as products:

@@ -15,6 +15,7 @@ from services.catalog_publisher.baseline import Baseline
 from services.catalog_publisher.errands import Changing, Creating, Pricing
 from services.catalog_publisher.listing import Listing
 from services.catalog_publisher.mapped import CatalogueTerms, ShopKey
+from services.catalog_publisher.products import Introducing, RequiredFields
 from services.catalog_publisher.sending import Errand, Sending
 from services.catalog_publisher.waiting import pause
 from shared.breaker import Breaker, BreakerOpen
@@ -48,6 +49,7 @@ class Keeping:
     beat: Callable[[], None]
     every: timedelta = EVERY
     _client: MiraklClient | None = None
+    _fields: RequiredFields | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Round after round while the shop's lease is ours, until `stop`."""
@@ -87,13 +89,21 @@ class Keeping:
     async def send(self, client: MiraklClient, terms: CatalogueTerms) -> None:
         """Bring the marketplace's offers to where SFCC's products are."""
         shop, database, market = ShopKey.of(self.shop), self.outbox.database, self.shop.marketplace
-        errands: list[Errand] = [Changing(shop, database, self.clock)]
+        introducing = Introducing(shop, self.shop.site.locale, self.outbox, self.clock, self._required())
+        errands: list[Errand] = [introducing]
         if market.prices == "price-books":
             # A marketplace that keeps its own prices is the only one who could say what a new offer costs.
-            errands += [Pricing(shop, database, self.clock),
-                        Creating(shop, market.currencies[0], terms, database, self.clock)]  # fmt: skip
+            errands += [
+                Pricing(shop, database, self.clock),
+                Creating(shop, market.currencies[0], terms, database, self.clock),
+            ]
+        errands.append(Changing(shop, database, self.clock))
         live = self.shop.mode(CATALOG) == "live"
         await Sending(shop, live, self.outbox, self.clock, self.beat).round(client, errands)
+
+    def _required(self) -> RequiredFields:
+        self._fields = self._fields or RequiredFields(self.clock)
+        return self._fields
 
     async def client(self) -> MiraklClient:
         """The shop's client, made once Mirakl has said which delimiter its operator's files have (PC01)."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple, Protocol
 
 import structlog
@@ -19,7 +19,8 @@ from shared.breaker import blames_account
 from shared.cases import case_id_of, close_cases, open_case
 from shared.clock import BusinessClock
 from shared.errors import Refused, Transient, UnknownOutcome
-from shared.events.catalog import OfferRejected, OfferSubmitted, Price
+from shared.events.base import Event
+from shared.events.catalog import OfferRejected, OfferSubmitted, Price, ProductRejected, ProductSubmitted
 from shared.mirakl.client import MiraklClient
 from shared.outbox import Outbox, Transaction
 
@@ -29,7 +30,10 @@ QUIET: Final = timedelta(hours=1)
 """A request whose outcome nobody knows may have its effect so late; only then is it sent again, if still needed."""
 AGAIN_AFTER: Final = timedelta(days=1)
 """The same thing is not sent twice within this time, whether it was refused or did not show."""
+PRODUCTS: Final = "P41"
+"""The one import whose lines are products; a line's SKU is the product's id."""
 REJECTED: Final = "offer-rejected"
+PRODUCT_REJECTED: Final = "product-rejected"
 REFUSED: Final = "offer-import-refused"
 ELIGIBLE: Final = """(t.sku IS NULL OR (t.state <> 'open' AND (
     (t.state = 'unknown' AND t.at < {quiet}) OR (t.state <> 'unknown' AND (t.digest <> {digest} OR t.at < {again}))
@@ -155,20 +159,9 @@ class Sending:
             await tx.execute("UPDATE imports SET state = 'submitted', import_id = $2 WHERE id = $1", number, import_id)
             await close_cases(tx, about=f"shop/{'/'.join(self.shop.pair)}", code=REFUSED,
                               explanation="An import was taken.")  # fmt: skip
-            if operation == "P41":
-                return
-            versions = await draw_versions(tx, self.shop, [line.sku for line in lines])
+            versions = await draw_versions(tx, self.shop, operation, [line.sku for line in lines])
             for line in lines:
-                event = OfferSubmitted(
-                    marketplace=self.shop.marketplace,
-                    shop=self.shop.shop,
-                    shop_sku=line.sku,
-                    operation=operation,
-                    import_id=import_id,
-                    prices=line.prices,
-                    submitted_at=tx.time,
-                )
-                tx.publish(event, sequence=versions[line.sku])
+                tx.publish(self._submission(operation, import_id, line, tx.time), sequence=versions[line.sku])
 
     async def _give_up(self, number: int, state: str, *, reason: str | None = None) -> None:
         """It did not go out, or nobody knows; with a `reason` the marketplace refused all of it."""
@@ -238,23 +231,15 @@ class Sending:
             await self._reject(tx, operation, import_id, {sku: ended.rejected[sku] for sku in rejected})
 
     async def _reject(self, tx: Transaction, operation: str, import_id: str, reasons: dict[str, str]) -> None:
-        versions = await draw_versions(tx, self.shop, list(reasons))
+        versions = await draw_versions(tx, self.shop, operation, list(reasons))
         for sku, reason in reasons.items():
             words = reason[:500] or "no reason given"
-            event = OfferRejected(
-                marketplace=self.shop.marketplace,
-                shop=self.shop.shop,
-                shop_sku=sku,
-                operation=operation,
-                import_id=import_id,
-                reason=words,
-                rejected_at=tx.time,
-            )
+            event = self._refusal(operation, import_id, sku, words, tx.time)
             tx.publish(event, sequence=versions[sku])
             await open_case(
                 tx,
-                REJECTED,
-                about=self.shop.about(sku),
+                PRODUCT_REJECTED if operation == PRODUCTS else REJECTED,
+                about=self._about(sku, operation),
                 cause=operation,
                 marketplace=self.shop.marketplace,
                 shop=self.shop.shop,
@@ -263,11 +248,37 @@ class Sending:
 
     def case_id(self, sku: str, operation: str) -> str:
         """Of the question what to do about a refused line."""
-        return case_id_of(REJECTED, self.shop.about(sku), operation)
+        code = PRODUCT_REJECTED if operation == PRODUCTS else REJECTED
+        return case_id_of(code, self._about(sku, operation), operation)
+
+    def _about(self, sku: str, operation: str) -> str:
+        if operation == PRODUCTS:
+            return f"product/{'/'.join(self.shop.pair)}/{sku}"[:400]
+        return self.shop.about(sku)
+
+    def _submission(self, operation: str, import_id: str, line: Line, at: datetime) -> Event:
+        place = {"marketplace": self.shop.marketplace, "shop": self.shop.shop, "import_id": import_id}
+        if operation == PRODUCTS:
+            return ProductSubmitted(**place, product_id=line.product_id, submitted_at=at)
+        return OfferSubmitted(**place, shop_sku=line.sku, operation=operation, prices=line.prices, submitted_at=at)
+
+    def _refusal(self, operation: str, import_id: str, sku: str, reason: str, at: datetime) -> Event:
+        place = {"marketplace": self.shop.marketplace, "shop": self.shop.shop, "import_id": import_id}
+        if operation == PRODUCTS:
+            return ProductRejected(**place, product_id=sku, reasons=(reason,), rejected_at=at)
+        return OfferRejected(**place, shop_sku=sku, operation=operation, reason=reason, rejected_at=at)
 
 
-async def draw_versions(tx: Transaction, shop: ShopKey, skus: Sequence[str]) -> dict[str, int]:
-    """The next version of each of these offers' rows, which are made where there are none."""
+async def draw_versions(tx: Transaction, shop: ShopKey, operation: str, skus: Sequence[str]) -> dict[str, int]:
+    """The next version of each of these rows: of products, or of offers, which are made where there are none."""
+    if operation == PRODUCTS:
+        rows = await tx.fetch(
+            """UPDATE products AS p SET version = p.version + 1 FROM (
+                   SELECT product_id FROM products WHERE product_id = ANY($1) ORDER BY product_id FOR UPDATE) AS n
+               WHERE p.product_id = n.product_id RETURNING p.product_id, p.version""",
+            list(skus),
+        )
+        return {row["product_id"]: row["version"] for row in rows}
     rows = await tx.fetch(
         """INSERT INTO offers AS o (marketplace, shop, shop_sku, version)
            SELECT $1, $2, n, 1 FROM unnest($3::text[]) AS n ORDER BY n

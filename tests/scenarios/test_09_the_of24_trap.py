@@ -47,7 +47,7 @@ async def test_a_new_price_touches_neither_stock_nor_discount_and_no_request_for
         async with here.service():
             await until(lambda: shows(here, dict.fromkeys(OLD + NEW, Decimal("20.00"))))
             here.stocks(product(1, "24.50", lead_time="4"), product(2, "18.00"), product(4, "30.00"))
-            await here.map_attribute("leadTime", "offer:leadtime-to-ship")
+            await here.map_line("attribute", "leadTime", "offer:leadtime-to-ship")
             prices = {"P1": "24.50", "P2": "18.00", "P3": "20.00", "P4": "30.00", "P5": "20.00"}
             await until(lambda: shows(here, {sku: Decimal(price) for sku, price in prices.items()}))
             await until(lambda: promises(here, "P1", 4))

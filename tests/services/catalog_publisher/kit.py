@@ -118,6 +118,7 @@ class Ground:
     web: aiohttp.ClientSession
     producer: BatchProducer
     sequence: int = 0
+    _asked: int | None = None
 
     # The outside --------------------------------------------------------------------------------------
 
@@ -146,6 +147,15 @@ class Ground:
             assert answer.status < 300, (answer.status, text)
             return json.loads(text)
 
+    async def fault(self, **rule: Any) -> None:
+        """A call to Mirakl goes wrong."""
+        await self.control("POST", "/faults", rule)
+
+    async def rounds(self, count: int) -> bool:
+        """Whether the service has been round so often since it was asked first."""
+        self._asked = self._asked if self._asked is not None else self.calls("OF52")
+        return self.calls("OF52") >= self._asked + count
+
     def calls(self, operation: str) -> int:
         return self.mirakl.recorder.calls_by_operation.get(operation, 0)
 
@@ -169,13 +179,11 @@ class Ground:
             )
         )  # fmt: skip
 
-    async def map_attribute(self, attribute: str, field: str) -> None:
-        """A person says where an SFCC attribute goes."""
+    async def map_line(self, kind: str, left: str, right: str) -> None:
+        """A person says where an SFCC attribute or category goes."""
         await self.put(
-            MappingSet(
-                marketplace=self.market, kind="attribute", left=attribute, right=field, by="u-1", at=self.clock.now()
-            )
-        )  # fmt: skip
+            MappingSet(marketplace=self.market, kind=kind, left=left, right=right, by="u-1", at=self.clock.now())
+        )
 
     async def unmap(self, sku: str, was: str) -> None:
         """A person takes the line away."""
