@@ -168,6 +168,7 @@ class Desk:
         owed: list[Owed] = []
         waits: dict[Key, list[str]] = {}
         used: list[tuple[str, str, str]] = []
+        asked: dict[tuple[str, str], str] = {}
         # Whose parcel left first comes first.
         for order in sorted(orders, key=_left_at):
             if order.parcels:
@@ -178,7 +179,7 @@ class Desk:
                     return resolve(left, mapped[name].get(left), listed)
 
                 follows = plan(order, found, platform.several if platform else None)
-                order = await self._follow(tx, order, follows, platform, owed)
+                order = await self._follow(tx, order, follows, platform, owed, asked)
                 words = [one.carrier for one in follows.holds if one.carrier]
                 words += [word(one.carrier) for one in order.parcels if one.held == REFUSED]
                 waits[name, order.order_id] = [_mapping(name, left) for left in words]
@@ -193,7 +194,13 @@ class Desk:
         await store.write(tx, after, waits)
 
     async def _follow(
-        self, tx: Transaction, order: Order, follows: Plan, platform: Platform | None, owed: list[Owed]
+        self,
+        tx: Transaction,
+        order: Order,
+        follows: Plan,
+        platform: Platform | None,
+        owed: list[Owed],
+        asked: dict[tuple[str, str], str],
     ) -> Order:
         before = {parcel.parcel_id: parcel.held for parcel in order.parcels}
         shop = self.shops.get((order.marketplace, order.shop or ""))
@@ -206,12 +213,12 @@ class Desk:
                 continue
             log.info("would_announce", order=order.key, operation=announcement.operation, count=len(announcement.units))
             for parcel_id in announcement.parcel_ids:
-                order = await self._hold(tx, order, Hold(parcel_id=parcel_id, reason=OBSERVED), platform)
+                order = await self._hold(tx, order, Hold(parcel_id=parcel_id, reason=OBSERVED), platform, asked)
         for correction in follows.corrections:
             if live:
                 order = self._owe_correction(order, correction, owed)
         for hold in follows.holds:
-            order = await self._hold(tx, order, hold, platform)
+            order = await self._hold(tx, order, hold, platform, asked)
         await self._close(tx, order, before)
         return order
 
@@ -274,11 +281,18 @@ class Desk:
 
     # Hold and ask -----------------------------------------------------------------------------------
 
-    async def _hold(self, tx: Transaction, order: Order, hold: Hold, platform: Platform | None) -> Order:
+    async def _hold(
+        self,
+        tx: Transaction,
+        order: Order,
+        hold: Hold,
+        platform: Platform | None,
+        asked: dict[tuple[str, str], str],
+    ) -> Order:
         parcel = _known(order, hold.parcel_id)
         if parcel.held == hold.reason and hold.carrier is None:
             return order
-        case_id = await self._ask(tx, order, parcel, hold, platform)
+        case_id = await self._ask(tx, order, parcel, hold, platform, asked)
         if parcel.held == hold.reason:
             return order
         order = replace(with_parcel(order, replace(parcel, held=hold.reason)), version=order.version + 1)
@@ -299,15 +313,25 @@ class Desk:
         return order
 
     async def _ask(
-        self, tx: Transaction, order: Order, parcel: Parcel, hold: Hold, platform: Platform | None
+        self,
+        tx: Transaction,
+        order: Order,
+        parcel: Parcel,
+        hold: Hold,
+        platform: Platform | None,
+        asked: dict[tuple[str, str], str],
     ) -> str | None:
         if hold.case is None:
             return None
         if hold.carrier is not None:
-            return await ask_for_carrier(
-                tx, UNMAPPED, order.marketplace, hold.carrier, platform, gone=hold.gone, shop=order.shop,
-                due_at=order.deadline, more={"order": order.order_id, "as written": parcel.carrier or ""},
-            )  # fmt: skip
+            # One question per word: many parcels wait for the same, and ordering a long list for each takes time.
+            key = order.marketplace, hold.carrier
+            if key not in asked:
+                asked[key] = await ask_for_carrier(
+                    tx, UNMAPPED, order.marketplace, hold.carrier, platform, gone=hold.gone, shop=order.shop,
+                    due_at=order.deadline, more={"order": order.order_id, "as written": parcel.carrier or ""},
+                )  # fmt: skip
+            return asked[key]
         return await open_case(
             tx,
             hold.case,
