@@ -46,7 +46,14 @@ class Wish(Struct, frozen=True, order=True):
 
     line_id: str
     product_id: str
-    units: int
+    quantity: int
+    """Units of the offer."""
+    pack: int = 1
+
+    @property
+    def units(self) -> int:
+        """Units of the SFCC product."""
+        return self.quantity * self.pack
 
 
 class Reservation(Struct, frozen=True, kw_only=True):
@@ -182,14 +189,18 @@ def decide(question: Question) -> Verdict:
     if not cliff:
         return Hold(problems) if problems else Wait()
     if (may_split and proven) or question.terms.policy == "refuse":
-        return _answer(question, proven if may_split else {}, "cliff-policy")
+        return _answer(question, proven, "cliff-policy", accept=may_split)
     return Hold(problems or (Problem(reason=UNPROVEN),))
 
 
 def wishes(lines: Sequence[Line]) -> tuple[Wish, ...]:
     """What lines whose product is known want of SFCC's stock, in a fixed order."""
     return tuple(
-        sorted(Wish(line.line_id, line.product_id, line.units) for line in lines if line.product_id and line.units)
+        sorted(
+            Wish(line.line_id, line.product_id, line.quantity, line.pack)
+            for line in lines
+            if line.product_id and line.quantity
+        )
     )
 
 
@@ -216,7 +227,10 @@ class _Proof(Struct, frozen=True):
 def _proof(question: Question, line: Line, cliff: bool) -> _Proof | None:
     """How the line's stock is proven, if it is."""
     reservation = question.reservation
-    if Wish(line.line_id, line.product_id or "", line.units) in reservation.wanted and reservation.state != "releasing":
+    if (
+        Wish(line.line_id, line.product_id or "", line.quantity, line.pack) in reservation.wanted
+        and reservation.state != "releasing"
+    ):
         if reservation.reserved.get(line.line_id, Decimal(0)) >= line.units:
             return _Proof("reservation")
         if reservation.state == "held":
@@ -254,11 +268,16 @@ def _problems(question: Question, proven: Mapping[str, _Proof]) -> tuple[Problem
     return tuple(found.values())
 
 
-def _answer(question: Question, proven: Mapping[str, _Proof], by: Literal["rules", "cliff-policy"]) -> Answer:
+def _answer(
+    question: Question, proven: Mapping[str, _Proof], by: Literal["rules", "cliff-policy"], *, accept: bool = True
+) -> Answer:
+    """Accept what is proven, or with `accept` false refuse the order as a whole."""
     lines = []
     for line in question.lines:
         proof = proven.get(line.line_id)
-        if proof is not None:
+        if proof is not None and not accept:
+            reason = "whole-order-refused"
+        elif proof is not None:
             reason = "reserved" if proof.kind == "reservation" else "ats-proven"
         elif line.product_id is None:
             reason = UNMAPPED
@@ -267,16 +286,17 @@ def _answer(question: Question, proven: Mapping[str, _Proof], by: Literal["rules
         lines.append(
             LineAnswer(
                 line_id=line.line_id,
-                accepted=proof is not None,
+                accepted=proof is not None and accept,
                 reason=reason,
                 product_id=line.product_id,
                 quantity=line.quantity,
             )
         )
-    kinds = {proof.kind for proof in proven.values()}
+    used = list(proven.values()) if accept else []
+    kinds = {proof.kind for proof in used}
     return Answer(
         lines=tuple(lines),
         by=by,
         proof="ats" if "ats" in kinds else "reservation" if kinds else "none",
-        ats_as_of=min((proof.as_of for proof in proven.values() if proof.as_of is not None), default=None),
+        ats_as_of=min((proof.as_of for proof in used if proof.as_of is not None), default=None),
     )

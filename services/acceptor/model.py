@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from services.acceptor.decision import Line, Problem, ProofKind, Reservation, Wish, wishes
 from shared.events.decisions import LineAnswer
@@ -100,15 +101,20 @@ def lines_of(order: Known, products: Mapping[str, Product]) -> tuple[Line, ...]:
 
 
 def wanted_after(order: Known, products: Mapping[str, Product]) -> tuple[Wish, ...]:
-    """What an accepted order wants of SFCC's stock: its accepted lines that are still to be sent."""
+    """What an accepted order wants of SFCC's stock: its accepted lines that are still to be sent.
+
+    A line goes on wanting the product that was reserved for it, whatever its SKU is mapped to afterwards.
+    """
     if order.taken_over:
         return ()
     refused = {line.line_id for line in order.answer.lines if not line.accepted} if order.answer else set[str]()
     gone = {line.line_id for line in order.facts.lines if line.state in GONE}
-    kept = [line for line in lines_of(order, products) if line.line_id not in refused]
-    if kept and all(line.line_id in gone for line in kept):
-        return ()
-    # What has left keeps its place until all has: the warehouse ends its own part of the reservation.
+    reserved = {wish.line_id: wish for wish in order.reservation.wanted}
+    kept = []
+    for line in lines_of(order, products):
+        if line.line_id not in refused | gone:
+            wish = reserved.get(line.line_id)
+            kept.append(replace(line, product_id=wish.product_id, pack=wish.pack) if wish is not None else line)
     return wishes(kept)
 
 

@@ -167,8 +167,9 @@ class Desk:
                 )
                 order = self._note_held(tx, order, request, seen if by else msgspec.convert(result, Held))
             case GivenUp(status=status) if status == _CLOSED:
-                # The document was closed by somebody else, or ran out.
-                order = next_round(order)
+                # The document is closed: of an accepted order because the goods have left, else it ran out.
+                accepted = order.stage == "accepted"
+                order = msgspec.structs.replace(order, taken_over=True) if accepted else next_round(order)
             case GivenUp() as given_up:
                 order = await self._note_failed(tx, order, given_up, settled)
         await self.judging.look(tx, [order])
