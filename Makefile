@@ -31,10 +31,12 @@ check: $(READY) ## format, lint, types, layers, schema drift, the fast tests
 	@$(PY) -m shared.schemas --check
 	@$(PY) -m pytest tests/unit tests/contract -q
 
-schemas: $(READY) ## write schemas/, docs/handbook.md and docs/settings.md from the code
+schemas: $(READY) ## write schemas/, handbook, settings, dashboards and manifests from the code
 	@$(PY) -m shared.schemas
 	@$(PY) -m shared.handbook
 	@$(PY) -m shared.settings_reference
+	@$(PY) -m deploy.dashboards
+	@$(PY) -m deploy.k8s
 
 bench: $(READY) ## measure, e.g. make bench ARGS="path --json"
 	@$(PY) -m bench $(ARGS)
