@@ -781,6 +781,23 @@ _ENTRIES: Final = (
         ),
         closes="The first complete reading of the price books.",
     ),
+    Entry(
+        code="offer-change-resets-stock",
+        title="A marketplace seems to reset stock when an offer's attributes change",
+        meaning=(
+            "Before attributes of offers are sent to a marketplace (OF01), one offer with stock goes first, in a file "
+            "without quantities. Afterwards this offer had none. No further attributes are sent to this marketplace; "
+            "prices and stock go their own ways."
+        ),
+        owner_team="integration",
+        severity="high",
+        steps=(
+            "Look whether the offer was sold out at just that time: then its stock was not reset.",
+            "Otherwise ask the operator what a column does that is not in an OF01 file in NORMAL mode.",
+            "Another offer is tried after a day; take the mapping of offer columns away to prevent it.",
+        ),
+        closes="An offer that keeps its stock.",
+    ),
 )
 
 HANDBOOK: Final = {entry.code: entry for entry in _ENTRIES}

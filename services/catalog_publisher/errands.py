@@ -9,6 +9,7 @@ from typing import Any, Final
 from services.catalog_publisher.mapped import CatalogueTerms, ShopKey
 from services.catalog_publisher.pricing import full_set
 from services.catalog_publisher.sending import AGAIN_AFTER, ELIGIBLE, QUIET, Ended, Line, rejected_of
+from shared.cases import close_cases, open_case
 from shared.clock import BusinessClock
 from shared.database import Database
 from shared.events.catalog import Price
@@ -16,6 +17,7 @@ from shared.mappings import Mapped, MappingTable
 from shared.mirakl.client import MiraklClient
 from shared.mirakl.offers import Offer, OfferPrice, OfferUpsert, PriceLine
 from shared.money import Money
+from shared.outbox import Outbox
 
 ATTRIBUTES: Final = MappingTable("attribute", Mapped)
 """SFCC's attribute to the marketplace's field (PM11), or to a column of its offers: `offer:leadtime-to-ship`."""
@@ -32,6 +34,8 @@ NEW: Final = "11"
 MOST_CREATED: Final = 500
 MOST_PRICED: Final = 500
 MOST_CHANGED: Final = 5_000
+MOST_TRIED: Final = 20
+STOCK_RESET: Final = "offer-change-resets-stock"
 
 
 @dataclass(slots=True)
@@ -194,21 +198,61 @@ def line_of(sku: str, price: Price) -> PriceLine:
 
 @dataclass(slots=True)
 class Changing:
-    """Offers whose attributes are not what SFCC's product says, one column of OF01 at a time."""
+    """Offers whose attributes are not what SFCC's product says, one column of OF01 at a time.
+
+    That a column which is not in the file stays untouched is what operators say, not what the contract says. So on
+    every marketplace one offer with stock goes first, and its stock is read back before any other follows.
+    """
 
     shop: ShopKey
-    database: Database
+    outbox: Outbox
     clock: BusinessClock
     operation: str = "OF01"
 
     async def pick(self, client: MiraklClient) -> Sequence[Line]:
         """Of the first mapped column that differs somewhere: the value, written as the file is to hold it."""
-        now = self.clock.now()
-        for attribute, to in sorted((await ATTRIBUTES.all(self.database, self.shop.marketplace)).items()):
+        lines = await self._differing()
+        if not lines:
+            return lines
+        trial = await self.outbox.database.fetchrow(
+            "SELECT left_alone, at FROM trials WHERE marketplace = $1", self.shop.marketplace
+        )
+        if trial is not None and trial["left_alone"]:
+            return lines
+        if trial is not None and trial["at"] + AGAIN_AFTER > self.clock.now():
+            return []
+        return await self._first(client, lines)
+
+    async def _first(self, client: MiraklClient, lines: Sequence[Line]) -> Sequence[Line]:
+        """One offer that has stock to lose, and how much."""
+        for line in lines[:MOST_TRIED]:
+            quantity = await self._quantity(client, line.sku)
+            if quantity:
+                await self.outbox.database.execute(
+                    """INSERT INTO trials (marketplace, shop, shop_sku, quantity, at) VALUES ($1, $2, $3, $4, $5)
+                       ON CONFLICT (marketplace) DO UPDATE SET shop = excluded.shop, shop_sku = excluded.shop_sku,
+                           quantity = excluded.quantity, at = excluded.at, left_alone = NULL""",
+                    *self.shop.pair,
+                    line.sku,
+                    quantity,
+                    self.clock.now(),
+                )
+                return [line]
+        return []
+
+    async def _quantity(self, client: MiraklClient, sku: str) -> int | None:
+        found: int | None = None
+        async for page in client.list_offers(sku=sku):
+            found = next((offer.quantity for offer in page.offers if offer.shop_sku == sku), found)
+        return found
+
+    async def _differing(self) -> Sequence[Line]:
+        now, database = self.clock.now(), self.outbox.database
+        for attribute, to in sorted((await ATTRIBUTES.all(database, self.shop.marketplace)).items()):
             column = to.right.removeprefix("offer:")
             if to.right == column or column not in OFFER_COLUMNS:
                 continue
-            rows = await self.database.fetch(
+            rows = await database.fetch(
                 f"""SELECT o.shop_sku, o.product_id, p.content #>> ARRAY['attributes', $3, '0'] AS value
                     FROM offers AS o JOIN products AS p ON p.product_id = o.product_id
                     LEFT JOIN sent AS t ON (t.marketplace, t.shop, t.operation, t.sku) = ($1, $2, 'OF01', o.shop_sku)
@@ -246,7 +290,33 @@ class Changing:
         return str((await client.import_offers([*columns, *again], rows, mode="NORMAL")).import_id)
 
     async def look(self, client: MiraklClient, import_id: str) -> Ended | None:
-        return await look_at_offers(client, import_id)
+        ended = await look_at_offers(client, import_id)
+        if ended is not None:
+            await self._conclude(client, ended)
+        return ended
+
+    async def _conclude(self, client: MiraklClient, ended: Ended) -> None:
+        """Read the first offer's stock back: whether others may follow."""
+        trial = await self.outbox.database.fetchrow(
+            "SELECT shop_sku, quantity FROM trials WHERE (marketplace, shop) = ($1, $2) AND left_alone IS NULL",
+            *self.shop.pair,
+        )
+        if trial is None:
+            return
+        sku = trial["shop_sku"]
+        proven = not ended.failed and sku not in ended.rejected
+        kept = bool(await self._quantity(client, sku)) if proven else None
+        about = f"marketplace/{self.shop.marketplace}"
+        async with self.outbox.transaction() as tx:
+            if kept is None:
+                await tx.execute("DELETE FROM trials WHERE marketplace = $1", self.shop.marketplace)
+                return
+            await tx.execute("UPDATE trials SET left_alone = $2 WHERE marketplace = $1", self.shop.marketplace, kept)
+            if kept:
+                await close_cases(tx, about=about, code=STOCK_RESET, explanation="An offer kept its stock.")
+            else:
+                facts = {"shop SKU": sku, "quantity before": str(trial["quantity"]), "quantity after": "0"}
+                await open_case(tx, STOCK_RESET, about=about, marketplace=self.shop.marketplace, facts=facts)
 
 
 _DIGEST: Final = "$7 || '=' || (p.content #>> ARRAY['attributes', $3, '0'])"

@@ -97,7 +97,7 @@ class Keeping:
                 Pricing(shop, database, self.clock),
                 Creating(shop, market.currencies[0], terms, database, self.clock),
             ]
-        errands.append(Changing(shop, database, self.clock))
+        errands.append(Changing(shop, self.outbox, self.clock))
         live = self.shop.mode(CATALOG) == "live"
         await Sending(shop, live, self.outbox, self.clock, self.beat).round(client, errands)
 

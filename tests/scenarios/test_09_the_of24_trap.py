@@ -10,8 +10,12 @@ from datetime import timedelta
 from decimal import Decimal
 from email import message_from_bytes
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from sandbox.common.recorder import Received
+from sandbox.mirakl import imports
 from sandbox.sfcc.catalogue import gtin
 from sandbox.sfcc.config import ProductConfig
 from shared.events.catalog import OfferMapped, OfferPublished, OfferRejected, OfferSubmitted
@@ -93,6 +97,32 @@ async def test_what_a_marketplace_refuses_is_a_case_and_nothing_of_the_offer_cha
             await until(closed)
         assert [(one.shop_sku, one.operation) for one in await here.said(OfferRejected)] == [("P2", "PRI01")]
         assert {sku: here.shop.offers[sku].quantity for sku in ("P1", "P2")} == {"P1": 3, "P2": 3}
+
+
+async def test_a_marketplace_that_resets_what_a_file_does_not_name_is_found_out_with_one_offer(
+    kafka_bootstrap: str, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = imports.put
+
+    def reset(market: Any, shop: Any, made: Any, values: dict[str, Any], **more: Any) -> None:
+        put(market, shop, made, values, **more)
+        shop.offers[values["shop_sku"]].quantity = 0
+
+    monkeypatch.setattr(imports, "put", reset)
+    products = [product(number, "20.00", lead_time="4") for number in (1, 2, 3)]
+    async with ground(kafka_bootstrap, database_url, tmp_path, products=products) as here:
+        for number, sku in enumerate(OLD, 1):
+            here.sells(sku, ean=gtin(number), price="20.00", quantity=9)
+        await here.map_line("attribute", "leadTime", "offer:leadtime-to-ship")
+        async with here.service():
+
+            async def noticed() -> bool:
+                return [case["code"] for case in await here.cases()] == ["offer-change-resets-stock"]
+
+            await until(noticed)
+            await until(lambda: here.rounds(2))
+        assert here.calls("OF01") == 1
+        assert sorted(here.shop.offers[sku].quantity for sku in OLD) == [0, 9, 9]
 
 
 async def shows(here: Ground, prices: dict[str, Decimal]) -> bool:
