@@ -67,7 +67,8 @@ class Day:
         """
         self._dice.seed(f"day-{self.seed}")
         answers = {("sku", OLD_SKUS[shop.id]): self._dice.choice(products(self.seed)).id for shop in SHOPS}
-        answers |= {("carrier", name): RENAMED[1] for name in ("dpd", "dpd uk", "dpd-uk", "DPD", "dpd uk ")}
+        answers |= {("carrier", name): RENAMED[1] for name in ("dpd", "dpd uk")}
+        answers |= {("carrier", "dhl express"): "DHL"}
         self.troubles = dict.fromkeys((f"old SKU of shop {shop.id}" for shop in SHOPS), "sku")
         operator = Operator(self.stage.room_url, answers)
         helpers = [
@@ -125,7 +126,7 @@ class Day:
     async def _throttle(self) -> None:
         for operation in ("OR11", "STO01"):
             await self.stage.mirakl.tell(
-                "faults", {"kind": "status", "status": 429, "seconds": 20, "operation": operation, "count": 2}
+                "faults", {"kind": "status", "status": 429, "seconds": 60, "operation": operation, "count": 2}
             )
 
     async def _rename_carrier(self) -> None:

@@ -29,6 +29,7 @@ from shared.kafka import Address
 READY_SECONDS: Final = 120.0
 _STEP: Final = timedelta(hours=13)
 """Below the day that an event may be ahead of its reader's clock."""
+_STILL: Final = 0.001
 
 
 class Remote:
@@ -86,11 +87,19 @@ class Stage:
             await set_speed(self.database, speed)
         else:
             await set_speed(self.database, speed)
+            # Whoever has not noticed yet still counts fast; the others are kept ahead meanwhile.
+            await asyncio.sleep(SYNCHRONIZE_SECONDS * 2)
             await self._tell_clocks(speed=speed)
         await self.clock.synchronize(self.database)
 
     async def jump(self, by: timedelta) -> None:
-        """Go on by so much, in steps that every process notices before the next."""
+        """Go on by so much, in steps that every process notices before the next.
+
+        Time all but stands still meanwhile: a call at the old time on one side would be one too soon on
+        the other.
+        """
+        speed = await self.database.fetchval("SELECT speed FROM bridge.clock")
+        await self.set_speed(_STILL)
         while by > timedelta(0):
             step = min(by, _STEP)
             await self._tell_clocks(advance_seconds=step.total_seconds())
@@ -98,6 +107,7 @@ class Stage:
             await self.clock.synchronize(self.database)
             by -= step
             await asyncio.sleep(SYNCHRONIZE_SECONDS * 2)
+        await self.set_speed(speed)
 
     async def _tell_clocks(self, **change: float) -> None:
         await asyncio.gather(self.mirakl.tell("clock", change), self.sfcc.tell("clock", change))

@@ -28,6 +28,8 @@ from sandbox.mirakl.config import (
 from sandbox.sfcc.config import Config, PriceBookConfig, ProductConfig, SiteConfig
 from services.control_room.access import person_as_toml
 
+CYCLES: Final = ("ROLE_PARTNER_SELLER_BILLING_CYCLE_READ", "ROLE_PARTNER_ACCOUNTING_DOCUMENT_READ")
+"""What SBC11 wants beside the transactions' role."""
 ORGANIZATION: Final = "f_ecom_zzsb_001"
 OPERATOR: Final = "olga"
 PASSWORD: Final = "a-day-of-trade"  # noqa: S105 (of a demo that ends with the process)
@@ -110,7 +112,7 @@ def mirakl_config(start: datetime) -> SandboxConfig:
             "currency": shops[0].currency,
             "shops": [ShopConfig(id=s.id, name=f"{label} {s.id}", currency=s.currency) for s in shops],
             "keys": [KeyConfig(s.key, f"user-{s.id}", [s.id]) for s in shops]
-            + [KeyConfig(s.finance_key, f"finance-{s.id}", [s.id], [ACCOUNTANCY]) for s in shops],
+            + [KeyConfig(s.finance_key, f"finance-{s.id}", [s.id], [ACCOUNTANCY, *CYCLES]) for s in shops],
             "carriers": [Carrier("DHL", "DHL", "DHL"), Carrier("DPD", "DPD", "DPD"), Carrier("RM", "Royal Mail")],
             "shipping_types": [ShippingType("STD", "Standard"), ShippingType("EXP", "Express")],
             "acceptance_seconds": 86_400.0,
