@@ -387,8 +387,8 @@ class Sfcc(Struct, frozen=True, kw_only=True):
     webdav_url: Annotated[
         HttpUrl | None,
         Meta(
-            description="WebDAV's base, for exports by job.",
-            examples=["https://zzxy-prd.example.com/on/demandware.servlet/webdav/Sites"],
+            description="The instance's own host, where exports by job are fetched by WebDAV.",
+            examples=["https://zzxy-prd.example.com"],
         ),
     ] = None
     sites: Annotated[

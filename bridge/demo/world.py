@@ -172,7 +172,7 @@ tenant_group_id = "5f1d7c0e-2b4a-4c6e-9a53-0d8f6b1e2c3a"
 production = false
 account_manager_url = "{sfcc}"
 scapi_url = "{sfcc}"
-webdav_url = "{sfcc}/on/demandware.servlet/webdav/Sites"
+webdav_url = "{sfcc}"
 
 [sfcc.sites.MainSite]
 time_zone = "Europe/Paris"
