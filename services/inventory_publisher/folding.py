@@ -10,7 +10,9 @@ from typing import Any, Final
 
 from services.inventory_publisher.allocation import lines_that_ask
 from services.inventory_publisher.numbers import Numbers, OfferKey
+from services.inventory_publisher.proving import line_case
 from shared import mappings, rules
+from shared.cases import close_cases
 from shared.events.catalog import OfferMapped, OfferPublished, OfferRemoved, OfferSubmitted, OfferUnmapped
 from shared.events.control import OperatorDecidedHold
 from shared.events.decisions import OrderRefused, OrderReservationReleased, OrderStockReserved, OrderTimedOut
@@ -135,6 +137,9 @@ class Folding:
             *zip(*((*key, *told[key].row()) for key in keys), strict=True),
         )
         mapped = [row for row in rows if row["maps"] and row["product_id"] is not None]
+        left = [line_case(*_row_key(row)) for row in rows if row["product_id"] is None]
+        if left:
+            await close_cases(tx, case_ids=left, outcome="overtaken", explanation="The offer is not sold any more.")
         # Orders that came before anybody knew what they sell ask for stock from now on.
         waiting = await tx.fetch(
             """UPDATE order_lines AS l SET product_id = n.product_id, pack = n.pack

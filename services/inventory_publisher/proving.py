@@ -1,7 +1,7 @@
 """Each import is followed to its end (STO02, STO03), and each of its lines is confirmed, rejected, or unknown.
 
 COMPLETE proves the lines that are not in its report; FAILED proves nothing but what a report says. An import that ends
-after a newer one of the same offer went out may have overwritten it: the current number goes out once more.
+after a newer one of the same offer may have overwritten it: the current number goes out once more.
 """
 
 from __future__ import annotations
@@ -187,7 +187,8 @@ class Proving:
             await lock_offers(tx, self.key, skus)
             rows = await tx.fetch(
                 """UPDATE offers SET version = version + 1,
-                          dirty = dirty OR shown_import > $3 OR (shop_sku <> ALL($7::text[]) AND $4),
+                          dirty = dirty OR (shown_import > $3 AND confirmed_at IS NOT NULL)
+                                  OR (shown_import = $3 AND shop_sku <> ALL($7::text[]) AND $4),
                           rejected = CASE WHEN shown_import = $3 THEN shop_sku = ANY($7) ELSE rejected END,
                           confirmed_at = CASE WHEN shown_import = $3 AND shop_sku <> ALL($7) AND NOT $4 THEN $5
                                               ELSE confirmed_at END
@@ -206,7 +207,7 @@ class Proving:
             refused = [row for row in ordered if row["reason"] is not None]
             await self._ask(tx, made, refused)
             if ending == "complete":
-                good = [self._line_case(row["shop_sku"]) for row in ordered if row["reason"] is None]
+                good = [line_case(*self.key, row["shop_sku"]) for row in ordered if row["reason"] is None]
                 await close_cases(tx, case_ids=good, explanation="A newer quantity was taken.")
             if len(lines) == AT_ONCE:
                 await tx.execute(
@@ -246,9 +247,6 @@ class Proving:
             rejected_at=tx.time,
         )
 
-    def _line_case(self, sku: str) -> str:
-        return case_id_of(LINE_CASE, f"offer/{self.shop.account}/{sku}")
-
     async def _ask(self, tx: Transaction, made: Mapping[str, Any], refused: Sequence[Mapping[str, Any]]) -> None:
         """A case per refused line, and one for all the others where there are very many."""
         if not refused:
@@ -273,3 +271,8 @@ class Proving:
                 facts={"reason": refused[-1]["reason"], "import": made["import_id"]},
             )
         await tx.execute("UPDATE imports SET asked = asked + $2 WHERE id = $1", made["id"], len(refused))
+
+
+def line_case(marketplace: str, shop: str, shop_sku: str) -> str:
+    """The case that an offer's refused quantity opens."""
+    return case_id_of(LINE_CASE, f"offer/{marketplace}/{shop}/{shop_sku}")

@@ -38,6 +38,7 @@ from shared.events.orders import OrderCaptured, OrderChanged, OrderFacts, OrderL
 from shared.events.stock import StockLevelReported
 from shared.kafka import BatchProducer, Partition, ensure_topics, partition_of
 from shared.money import Money
+from shared.outbox import decode_headers
 from shared.settings import ServiceSettings, load
 from shared.topics import INVENTORY, TOPICS, topic_of
 from tests.kit.flow import record_parts
@@ -235,24 +236,27 @@ class Ground:
         )  # fmt: skip
 
     async def said(self, kind: type[Event]) -> list[Any]:
-        """Every event of a type that the service has put on its topic for this test's marketplace."""
+        """Every event of a type that the service has published for this test's marketplace, relayed or not yet."""
         topic = topic_of(kind).name
+        waiting = await self.database.fetch("SELECT value, headers FROM outbox WHERE topic = $1", topic)
+        found = [(from_record(decode_headers(row["headers"]), row["value"])) for row in waiting]
         reader = AIOKafkaConsumer(
             topic, bootstrap_servers=self.settings.kafka.bootstrap_servers, auto_offset_reset="earliest"
         )
         await reader.start()
         try:
             ends = await reader.end_offsets(reader.assignment())
-            found: list[tuple[int, Any]] = []
             while any([await reader.position(partition) < end for partition, end in ends.items()]):
                 for records in (await reader.getmany(timeout_ms=200)).values():
-                    for record in records:
-                        envelope, value = from_record(record.headers, record.value)
-                        if envelope.type == kind.TYPE and self.market.encode() in record.value:
-                            found.append((envelope.sequence, decode(envelope.type, value)))
-            return [event for _, event in found]
+                    found += [from_record(record.headers, record.value) for record in records]
         finally:
             await reader.stop()
+        ours = {
+            envelope.id: (envelope.subject, envelope.sequence, decode(envelope.type, value))
+            for envelope, value in found
+            if envelope.type == kind.TYPE and self.market.encode() in value
+        }
+        return [event for _, _, event in sorted(ours.values(), key=lambda one: one[:2])]
 
     # The inside ---------------------------------------------------------------------------------------
 
