@@ -104,16 +104,13 @@ async def cover(tx: Rows, marketplace: str, shop: str, read_since: datetime) -> 
     )
 
 
-async def to_judge(rows: Rows | Database, marketplace: str, shop: str, now: datetime) -> Sequence[str]:
+async def to_judge(rows: Rows | Database, marketplace: str, shop: str) -> Sequence[str]:
     """Cycles whose comparison is due, the oldest first: what one leaves over the next one bears."""
     found = await rows.fetch(
-        """SELECT cycle FROM cycles WHERE marketplace = $1 AND shop = $2 AND covered
-             AND (dirty OR NOT paid_out AND residual IS NOT NULL AND closed_at <= $3 AND closed_at > $3 - $4::interval)
+        """SELECT cycle FROM cycles WHERE marketplace = $1 AND shop = $2 AND covered AND dirty
            ORDER BY closed_at, cycle""",
         marketplace,
         shop,
-        now - SETTLING,
-        timedelta(days=1),
     )
     return [row["cycle"] for row in found]
 
@@ -139,10 +136,11 @@ async def judge(tx: Transaction, marketplace: str, cycle: str) -> Verdict | None
     before = _reconciled(row["reconciled"]) if row["reconciled"] is not None else None
     news = before is None or msgspec.structs.replace(before, reconciled_at=event.reconciled_at) != event
     await tx.execute(
-        """UPDATE cycles SET dirty = false, version = version + $3::int, reconciled = $4::jsonb, residual = $5,
+        """UPDATE cycles SET dirty = $8, version = version + $3::int, reconciled = $4::jsonb, residual = $5,
                   carried_over = $6, recovered = $7 WHERE marketplace = $1 AND cycle = $2""",
         *(marketplace, cycle, int(news), _encode(event if news else before).decode(), verdict.residual),
-        *(verdict.carried_over, verdict.recovered),
+        # What is not settled is looked at again, until it is.
+        *(verdict.carried_over, verdict.recovered, not settled),
     )
     if news:
         tx.publish(event, sequence=row["version"] + 1)

@@ -24,7 +24,7 @@ from shared.cases import close_cases, open_case
 from shared.clock import BusinessClock
 from shared.cursors import Cursor, move_cursor, read_cursor
 from shared.database import patiently
-from shared.errors import Refused, Transient, UnknownOutcome
+from shared.errors import Permanent, Refused, Transient, UnknownOutcome
 from shared.leases import Lease, Leases
 from shared.mirakl.client import MiraklClient
 from shared.mirakl.finance import Transaction as Booked
@@ -86,10 +86,11 @@ class Reading:
         if await self._cycles_are_due():
             await self._guarded(self.read_cycles)
         started = self.clock.now()
-        if await self._guarded(self.read_transactions):
-            async with self.outbox.transaction() as tx:
-                await cover(tx, self.market, self.shop.shop_id, started)
+        whole = await self._guarded(self.read_transactions)
         try:
+            if whole:
+                async with self.outbox.transaction() as tx:
+                    await cover(tx, self.market, self.shop.shop_id, started)
             await self.settle()
         except Transient as error:
             log.warning("payouts_not_judged", account=self.shop.account, error=type(error).__name__)
@@ -121,7 +122,7 @@ class Reading:
         while await self._in_transaction(lambda tx: settle_suspense(tx, self.market)):
             self.beat()
         shop = self.shop.shop_id
-        for cycle in await to_judge(self.outbox.database, self.market, shop, self.clock.now()):
+        for cycle in await to_judge(self.outbox.database, self.market, shop):
 
             async def once(tx: Transaction, cycle: str = cycle) -> int:
                 return int(await judge(tx, self.market, cycle) is not None)
@@ -201,22 +202,36 @@ class Reading:
         if not booked:
             return 0
         lines, unreadable = lines_of(booked)
+        until = max(one.last_updated for one in booked) if covers == COVERS else None
+        try:
+            return await self._keep(lines, unreadable, first, until)
+        except Permanent as error:
+            log.warning("page_taken_in_one_by_one", account=self.shop.account, reason=type(error).__name__)
+        new = 0
+        for line in lines:
+            try:
+                new += await self._keep([line], [], first, None)
+            except Permanent:
+                unreadable.append((line.transaction_id, line.type))
+        return new + await self._keep([], unreadable, first, until)
 
+    async def _keep(
+        self, lines: Sequence[Line], unreadable: Sequence[tuple[str, str]], first: datetime, until: datetime | None
+    ) -> int:
         async def once(tx: Transaction) -> int:
             new = await take_in(tx, self.market, self.shop.shop_id, lines)
             await self._close_unreadable(tx, {one.transaction_id for one in lines})
-            for one in unreadable:
+            for transaction_id, kind in unreadable:
                 await open_case(
                     tx,
                     UNREADABLE,
-                    about=self._about(one.id),
+                    about=self._about(transaction_id)[:400],
                     marketplace=self.market,
                     shop=self.shop.shop_id,
-                    facts={"transaction": one.id, "type": one.type[:100]},
+                    facts={"transaction": transaction_id[:200], "type": kind[:200]},
                 )
-            if covers == COVERS:
-                until = max(one.last_updated for one in booked)
-                await move_cursor(tx, self._transactions, Cursor(covers, first, until), tx.time)
+            if until is not None:
+                await move_cursor(tx, self._transactions, Cursor(COVERS, first, until), tx.time)
             return new
 
         return await self._in_transaction(once)
@@ -278,15 +293,15 @@ class Reading:
         return new
 
 
-def lines_of(booked: Iterable[Booked]) -> tuple[list[Line], list[Booked]]:
-    """Transactions as the ledger keeps them, and those whose amount or currency no ledger can hold."""
+def lines_of(booked: Iterable[Booked]) -> tuple[list[Line], list[tuple[str, str]]]:
+    """Transactions as the ledger keeps them; id and type of those whose amount or currency no ledger can hold."""
     lines: list[Line] = []
-    unreadable: list[Booked] = []
+    unreadable: list[tuple[str, str]] = []
     for one in booked:
         try:
             amount = Money(plain(one.amount), one.currency_iso_code)
         except ValueError:
-            unreadable.append(one)
+            unreadable.append((one.id, one.type))
             continue
         belongs = one.entities
         lines.append(

@@ -116,6 +116,23 @@ async def test_a_type_that_nobody_knows_stands_in_suspense_until_finance_names_i
     assert await here.cases() == []
 
 
+async def test_a_line_that_no_ledger_can_hold_is_a_case_and_holds_up_no_other(here: Ledger) -> None:
+    await here.sell()
+    await here.charge("SELLER_PENALTY_FEE", "1")
+    await here.charge("SELLER_PENALTY_FEE", "2")
+    entries = here.ground.mirakl.markets["alpha"].shops[2001].entries
+    entries[-2].type, entries[-1].amount = "X" * 200, Decimal("2.0000001")
+    await here.read()
+
+    assert await here.cases() == ["ledger-line-unreadable", "ledger-line-unreadable"]
+    assert await here.database.fetchval("SELECT count(*) FROM journal") == 4
+
+    entries[-2].type, entries[-1].amount = "SELLER_PENALTY_FEE", Decimal("-2.00")
+    await here.read()
+    assert await here.cases() == []
+    assert (await here.balances())["penalties"] == Decimal("3.00")
+
+
 async def test_a_payout_that_is_short_is_a_case_until_it_is_put_right(here: Ledger) -> None:
     await here.sell(2)
     await here.pay_out()
