@@ -20,7 +20,7 @@ import msgspec
 import structlog
 
 from services.catalog_publisher.pricing import BookEntry, price_now
-from services.catalog_publisher.waiting import pause
+from services.catalog_publisher.waiting import pause, until_stopped
 from shared.breaker import Breaker
 from shared.cases import close_cases, open_case
 from shared.clients import SFCC_ACCOUNT
@@ -162,8 +162,7 @@ class Catalogue:
         async def work(lease: Lease) -> None:
             while not stop.is_set():
                 started = self.clock.now()
-                await self.read_patiently()
-                self.beat()
+                await until_stopped(self.read_patiently(), stop, self.beat)
                 await pause(self.clock, started + self.every, stop, self.beat)
 
         await self.leases.run(f"catalog-publisher/site/{self.site}", work, stop)
@@ -184,8 +183,8 @@ class Catalogue:
         if whole is None or last is None or whole.until + ALL_EVERY <= started:
             reading = await database.fetchval("SELECT nextval('readings')")
             await self._read_pages(self.query, reading)
-            while await patiently(lambda end_blockers: self._forget_some(reading, end_blockers)):
-                self.beat()
+            while await patiently(partial(self._forget_some, reading)):
+                pass
             await self._read_prices_patiently(reading)
             await self._note("all", started, started)
         else:
@@ -204,7 +203,6 @@ class Catalogue:
                 shown = {hit.id: shown_of(hit, self.site, read_at) for hit in page.hits}
                 if shown:
                     await patiently(partial(self._keep, shown, reading))
-                self.beat()
 
     async def _keep(self, shown: dict[str, Shown], reading: int | None, end_blockers: bool) -> None:
         """Note a page, and publish what is new in it."""
@@ -321,7 +319,6 @@ class Catalogue:
             if self.clock.now() > give_up_at:
                 raise JobFailed(f"job {PRICE_JOB} has not ended within {JOB_PATIENCE}: look at it in Business Manager")
             await self.clock.sleep_until(self.clock.now() + JOB_LOOKS)
-            self.beat()
             run = await self.client.read_job_execution(PRICE_JOB, run.id)
         if run.execution_status == "aborted" or run.status not in (None, "OK"):
             raise JobFailed(f"job {PRICE_JOB} ended {run.status}: look at its log in Business Manager")
@@ -340,7 +337,6 @@ class Catalogue:
     async def _keep_prices(self, batch: Sequence[tuple[str, str | None, Decimal | None]], reading: int) -> None:
         async with self.outbox.transaction() as tx:
             await keep_prices(tx, self.site, batch, reading)
-        self.beat()
 
 
 async def _by_product(prices: AsyncGenerator[BookPrice, None]) -> AsyncGenerator[tuple[str, list[BookEntry]], None]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -32,7 +33,9 @@ OFFER_COLUMNS: Final = {
 NEW: Final = "11"
 """The condition of a new article (OF61)."""
 MOST_CREATED: Final = 500
-MOST_PRICED: Final = 500
+MOST_PRICED: Final = 10_000
+ONE_BY_ONE: Final = 100
+"""So many offers are read by their SKUs; for more, all offers are read page by page."""
 MOST_CHANGED: Final = 5_000
 MOST_TRIED: Final = 20
 STOCK_RESET: Final = "offer-change-resets-stock"
@@ -133,24 +136,28 @@ class Pricing:
             now - AGAIN_AFTER,
             MOST_PRICED,
         )
+        due = {row["shop_sku"]: row for row in rows}
         lines: list[Line] = []
-        for row in rows:
-            current = await self._current(client, row["shop_sku"], row["currency"])
-            if current is not None:
-                prices = full_set(current, Money(row["amount"], row["currency"]))
-                payload = [line_of(row["shop_sku"], price) for price in prices]
-                lines.append(Line(row["shop_sku"], row["product_id"], str(row["amount"]), payload, prices))
+        async with aclosing(self._read(client, list(due))) as offers:
+            async for offer in offers:
+                row = due.pop(offer.shop_sku, None)
+                current = [price_of(price, row["currency"]) for price in offer.all_prices] if row else []
+                said = [price for price in current if price is not None]
+                if row is not None and len(said) == len(current):
+                    prices = full_set(said, Money(row["amount"], row["currency"]))
+                    payload = [line_of(offer.shop_sku, price) for price in prices]
+                    lines.append(Line(offer.shop_sku, row["product_id"], str(row["amount"]), payload, prices))
+                if not due:
+                    break
         return lines
 
-    async def _current(self, client: MiraklClient, sku: str, currency: str) -> list[Price] | None:
-        """The offer's prices; None where the offer is not there or has some that we could not say again."""
-        found: Offer | None = None
-        async for page in client.list_offers(sku=sku):
-            found = next((offer for offer in page.offers if offer.shop_sku == sku), found)
-        if found is None:
-            return None
-        prices = [price_of(price, currency) for price in found.all_prices]
-        return None if None in prices else [price for price in prices if price is not None]
+    async def _read(self, client: MiraklClient, skus: Sequence[str]) -> AsyncGenerator[Offer, None]:
+        """These offers among others. One that a shifting page hides has its turn in the next round."""
+        for sku in skus if len(skus) <= ONE_BY_ONE else ("",):
+            async with aclosing(client.list_offers(sku=sku)) as pages:
+                async for page in pages:
+                    for offer in page.offers:
+                        yield offer
 
     async def send(self, client: MiraklClient, lines: Sequence[Line], number: int) -> str:
         return (await client.import_prices([price for line in lines for price in line.payload])).import_id

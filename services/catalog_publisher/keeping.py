@@ -17,7 +17,7 @@ from services.catalog_publisher.listing import Listing
 from services.catalog_publisher.mapped import CatalogueTerms, ShopKey
 from services.catalog_publisher.products import Introducing, RequiredFields
 from services.catalog_publisher.sending import Errand, Sending
-from services.catalog_publisher.waiting import pause
+from services.catalog_publisher.waiting import pause, until_stopped
 from shared.breaker import Breaker, BreakerOpen
 from shared.clients import mirakl_client
 from shared.clock import BusinessClock
@@ -56,9 +56,8 @@ class Keeping:
 
         async def work(lease: Lease) -> None:
             while not stop.is_set():
-                self.beat()
                 started = self.clock.now()
-                await self.round_patiently()
+                await until_stopped(self.round_patiently(), stop, self.beat)
                 await pause(self.clock, started + self.every, stop, self.beat)
 
         await self.leases.run(f"catalog-publisher/shop/{self.shop.account}", work, stop)
@@ -99,7 +98,7 @@ class Keeping:
             ]
         errands.append(Changing(shop, self.outbox, self.clock))
         live = self.shop.mode(CATALOG) == "live"
-        await Sending(shop, live, self.outbox, self.clock, self.beat).round(client, errands)
+        await Sending(shop, live, self.outbox, self.clock).round(client, errands)
 
     def _required(self) -> RequiredFields:
         self._fields = self._fields or RequiredFields(self.clock)

@@ -35,7 +35,7 @@ class Listing:
     async def look_up(self, client: MiraklClient) -> int:
         """Ask for products that no offer of the shop sells; how many the marketplace knows."""
         market, shop, site = self.shop.marketplace_name, self.shop.shop_id, self.shop.shop.site
-        known = 0
+        known, last = 0, ""
         for _ in range(MOST_CALLS):
             rows = await self.outbox.database.fetch(
                 """SELECT p.product_id, p.ean FROM site_products AS s
@@ -48,16 +48,19 @@ class Listing:
                                  t.sku) = ($1, $2, 'P41', p.product_id)))))
                      AND NOT EXISTS (SELECT 1 FROM offers AS o
                                      WHERE (o.marketplace, o.shop, o.product_id) = ($1, $2, p.product_id))
-                   LIMIT $5""",
+                     AND p.product_id > $7
+                   ORDER BY p.product_id LIMIT $5""",
                 market,
                 shop,
                 site,
                 self.clock.now() - AGAIN_AFTER,
                 AT_ONCE,
                 self.clock.now() - SENT_AGAIN_AFTER,
+                last,
             )
             if not rows:
                 return known
+            last = rows[-1]["product_id"]
             found = await client.find_products([("EAN", row["ean"]) for row in rows])
             skus = {one.product_id: one.product_sku for one in found if one.product_id_type == "EAN"}
             known += len(skus)

@@ -6,7 +6,7 @@ other price it has, and other attributes by OF01 without the column of the quant
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -88,7 +88,6 @@ class Sending:
     live: bool
     outbox: Outbox
     clock: BusinessClock
-    beat: Callable[[], None]
 
     async def round(self, client: MiraklClient, errands: Sequence[Errand]) -> None:
         """Follow what is open; send what is due, one import of a kind at a time."""
@@ -97,7 +96,6 @@ class Sending:
             if await self.follow(client, errand):
                 continue
             lines = await errand.pick(client)
-            self.beat()
             if not lines:
                 continue
             if not self.live:
@@ -206,7 +204,6 @@ class Sending:
         runs = False
         for row in rows:
             ended = await errand.look(client, row["import_id"])
-            self.beat()
             if ended is None:
                 runs = True
             else:
