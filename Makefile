@@ -1,6 +1,6 @@
 # The verbs. `make` alone prints them.
 .DEFAULT_GOAL := help
-.PHONY: help test check schemas bench chaos mutants
+.PHONY: help demo test check schemas bench chaos mutants
 ARGS ?=
 
 PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3; do \
@@ -19,6 +19,9 @@ $(READY): pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
 	@$(PY) -m pip install --quiet --disable-pip-version-check -e '.[dev]' >&2
 	@touch $(READY)
+
+demo: $(READY) ## a day of trade between two sandboxes, with the control room open; ARGS="--once --json" ends by itself
+	@$(PY) -m bridge demo $(ARGS)
 
 test: $(READY) ## run the whole suite; starts real Kafka and PostgreSQL unless their addresses are given
 	@$(PY) -m pytest $(ARGS)
