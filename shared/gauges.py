@@ -13,13 +13,13 @@ from shared.consumer import Consumer
 from shared.database import Database
 from shared.errors import Transient
 from shared.kafka import Address, Partition, edge_offsets
-from shared.telemetry import Metrics
+from shared.telemetry import Metrics, Readings
 
 _EVERY_SECONDS = 15.0
 
 
-async def measure(database: Database) -> None:
-    """Read the tables once and set the gauges.
+async def measure(database: Database, told: Readings | None = None) -> None:
+    """Read the tables once and set the gauges; `told` is the caller's, from one time to the next.
 
     Raises:
         Transient: PostgreSQL does not answer.
@@ -34,13 +34,15 @@ async def measure(database: Database) -> None:
         Metrics.outbox_pending.set(row["pending"], about)
         Metrics.outbox_age.set(row["age"], about)
         Metrics.stuck_buckets.set(row["stuck"], about)
-    for row in await database.fetch("SELECT consumer, rule, count(*) AS keys FROM parked_keys GROUP BY consumer, rule"):
-        Metrics.parked_keys.set(row["keys"], {"consumer": row["consumer"], "rule": row["rule"]})
+    parked = await database.fetch("SELECT consumer, rule, count(*) AS keys FROM parked_keys GROUP BY consumer, rule")
+    (told or Readings()).set(
+        Metrics.parked_keys, [(row["keys"], {"consumer": row["consumer"], "rule": row["rule"]}) for row in parked]
+    )
     Metrics.stops.set(await database.fetchval("SELECT count(*) FROM consumer_stops WHERE lifted_at IS NULL"))
 
 
-async def measure_lag(consumer: Consumer, address: Address) -> None:
-    """Set the lag of the partitions that are this process's.
+async def measure_lag(consumer: Consumer, address: Address, told: Readings) -> None:
+    """Set the lag of the partitions that are this process's; of those it gave away others tell.
 
     Raises:
         Transient: Kafka does not answer.
@@ -50,20 +52,21 @@ async def measure_lag(consumer: Consumer, address: Address) -> None:
     lags: dict[str, int] = {}
     for partition, end in ends.items():
         lags[partition.topic] = lags.get(partition.topic, 0) + max(0, end - held[Partition(*partition)].next_offset)
-    for topic, lag in lags.items():
-        Metrics.lag.set(lag, {"consumer": consumer.name, "topic": topic})
+    readings = [(lag, {"consumer": consumer.name, "topic": topic}) for topic, lag in lags.items()]
+    told.set(Metrics.lag, readings, within=consumer.name)
 
 
 async def run(
     database: Database, consumers: Sequence[Consumer], address: Address, beat: Callable[[], None], stop: asyncio.Event
 ) -> None:
     """Measure every quarter of a minute until `stop`; an outage leaves the last figures standing."""
+    told = Readings()
     while not stop.is_set():
         beat()
         with suppress(Transient):
-            await measure(database)
+            await measure(database, told)
             for consumer in consumers:
-                await measure_lag(consumer, address)
+                await measure_lag(consumer, address, told)
         with suppress(TimeoutError):
             async with asyncio.timeout(_EVERY_SECONDS):
                 await stop.wait()

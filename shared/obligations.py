@@ -58,7 +58,7 @@ from shared.repeating import (
     Step,
     what_next,
 )
-from shared.telemetry import Metrics, end_stage, is_sampled, start_stage
+from shared.telemetry import Metrics, Readings, end_stage, is_sampled, start_stage
 
 __all__ = [
     "Absent",
@@ -914,6 +914,7 @@ class Obligations:
     async def _tend_loop(self, stop: asyncio.Event) -> None:
         """Extend our leases, rescue what others abandoned; now and then measure, and throw old things away."""
         prune_due = measure_due = 0.0
+        told = Readings()
         while not (stop.is_set() and self._claims_over and not self._running):
             try:
                 await self.extend_leases()
@@ -922,7 +923,7 @@ class Obligations:
                     await self.breaker.tend(self.outbox)
                 if monotonic() >= measure_due:
                     measure_due = monotonic() + 15.0
-                    await measure_owed(self.database, self.outbox.clock.now())
+                    await measure_owed(self.database, self.outbox.clock.now(), told)
                 if monotonic() >= prune_due:
                     prune_due = monotonic() + 600.0
                     async with self.database.transaction() as rows:
@@ -1112,20 +1113,22 @@ async def prune(rows: Rows, before: datetime, limit: int = 5_000) -> int:
     )
 
 
-async def measure_owed(database: Database, now: datetime) -> None:
+async def measure_owed(database: Database, now: datetime, told: Readings | None = None) -> None:
     """Set what is owed, how late it is, what people are asked, and which accounts are closed off.
+
+    `told` is the caller's, from one time to the next.
 
     Raises:
         Transient: PostgreSQL does not answer.
     """
-    for row in await database.fetch(
+    found = await database.fetch(
         """SELECT kind, state, count(*) AS owed, greatest(0, extract(epoch FROM $1 - min(due_at)))::float AS late
            FROM obligations WHERE closed_at IS NULL GROUP BY kind, state""",
         now,
-    ):
-        about = {"operation": row["kind"], "state": row["state"]}
-        Metrics.owed.set(row["owed"], about)
-        Metrics.overdue.set(row["late"], about)
+    )
+    told = told or Readings()
+    for gauge, column in ((Metrics.owed, "owed"), (Metrics.overdue, "late")):
+        told.set(gauge, [(row[column], {"operation": row["kind"], "state": row["state"]}) for row in found])
     for row in await database.fetch(
         "SELECT code, count(*) FILTER (WHERE closed_at IS NULL) AS open FROM cases GROUP BY code"
     ):

@@ -84,6 +84,25 @@ class Metrics:
     remote_surprises = _meter.create_counter("bridge.remote.surprises", "{name}", "Names outside a vendor's contract.")
 
 
+class Readings:
+    """What a loop's gauges tell, so that a reading whose row is gone falls to 0 instead of standing for ever."""
+
+    def __init__(self) -> None:
+        self._told: dict[tuple[int, str], dict[frozenset[tuple[str, str]], dict[str, str]]] = {}
+
+    def set(self, gauge: Any, readings: Iterable[tuple[float, dict[str, str]]], within: str = "") -> None:
+        """Set these readings, and those to 0 that were set before, `within` the same part, and are not among them."""
+        now = {}
+        for value, about in readings:
+            gauge.set(value, about)
+            now[frozenset(about.items())] = about
+        before = self._told.get((id(gauge), within), {})
+        for labels, about in before.items():
+            if labels not in now:
+                gauge.set(0, about)
+        self._told[id(gauge), within] = now
+
+
 # Traces ---------------------------------------------------------------------------------------------
 
 

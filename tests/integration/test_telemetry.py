@@ -21,7 +21,7 @@ from shared.errors import Permanent
 from shared.events.stock import StockLevelReported
 from shared.handlers import Handlers, Received, react
 from shared.outbox import Transaction
-from shared.telemetry import LOG_FIELDS, Metrics, is_sampled, new_traceparent
+from shared.telemetry import LOG_FIELDS, Metrics, Readings, is_sampled, new_traceparent
 from tests.kit.flow import level, record_parts
 from tests.kit.world import World
 
@@ -148,6 +148,20 @@ async def test_every_metric_of_the_mechanism_is_counted_and_measured(
         "stops": 0,
     }.items():
         assert found[name] == value, (name, found)
+
+
+def test_a_reading_whose_row_is_gone_falls_to_nothing() -> None:
+    reader = InMemoryMetricReader()
+    gauge = MeterProvider([reader]).get_meter("test").create_gauge("test.keys")
+    told = Readings()
+    told.set(gauge, [(3, {"rule": "a"}), (2, {"rule": "b"})])
+    told.set(gauge, [(5, {"rule": "c"})], within="another part")
+    told.set(gauge, [(1, {"rule": "b"})])
+    data = reader.get_metrics_data()
+    assert data is not None
+    points = data.resource_metrics[0].scope_metrics[0].metrics[0].data.data_points
+    values = {str((point.attributes or {})["rule"]): getattr(point, "value", None) for point in points}
+    assert values == {"a": 0, "b": 1, "c": 5}
 
 
 LOGGING = """
