@@ -484,11 +484,14 @@ async def _check_topics(admin: AIOKafkaAdminClient, topics: Sequence[Topic]) -> 
 
 async def _mistakes_of(admin: AIOKafkaAdminClient, topics: Sequence[Topic]) -> list[str]:
     names = [topic.name for topic in topics]
-    for _ in range(50):  # A fresh topic's metadata takes a moment to reach the broker that answers.
+    for _ in range(150):  # A fresh topic's metadata takes a moment to reach the broker that answers.
         found = {d["topic"]: len(d["partitions"]) for d in await _bounded(admin.describe_topics(names), 15.0, "topics")}
         if all(found.get(name) for name in names):
             break
         await asyncio.sleep(0.1)
+    else:
+        unknown = ", ".join(name for name in names if not found.get(name))
+        raise Transient(f"the broker does not know its new topics yet: {unknown}")
     configs: dict[str, dict[str, str]] = {}
     resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
     for answer in await _bounded(admin.describe_configs(resources), 15.0, "topic settings"):
