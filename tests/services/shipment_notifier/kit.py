@@ -144,8 +144,12 @@ class Room:
     async def case(self, code: str) -> bool:
         return code in [one["code"] for one in await self.cases()]
 
+    async def _sent(self, name: str) -> bool:
+        return not await self.database.fetchval("SELECT EXISTS (SELECT 1 FROM outbox WHERE topic = $1)", name)
+
     async def said(self, name: str) -> list[Event]:
-        """The events of a topic about this test's marketplaces, key by key in their order."""
+        """The events of a topic about this test's marketplaces, key by key in their order, as soon as all are sent."""
+        await until(lambda: self._sent(name))
         partitions = [TopicPartition(name, n) for n in range(topic(name).partitions)]
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self.settings.kafka.bootstrap_servers, enable_auto_commit=False,
