@@ -1,4 +1,5 @@
-"""What stands still is measured too: lag, what waits in the outbox, keys that wait, consumers that stopped.
+"""What stands still is measured too: lag, what waits in the outbox, keys that wait, consumers that stopped,
+what people are asked, accounts that are closed off.
 
 One loop per process asks its own tables now and then; nothing here is on the way of a record.
 """
@@ -39,6 +40,11 @@ async def measure(database: Database, told: Readings | None = None) -> None:
         Metrics.parked_keys, [(row["keys"], {"consumer": row["consumer"], "rule": row["rule"]}) for row in parked]
     )
     Metrics.stops.set(await database.fetchval("SELECT count(*) FROM consumer_stops WHERE lifted_at IS NULL"))
+    for row in await database.fetch(
+        "SELECT code, count(*) FILTER (WHERE closed_at IS NULL) AS open FROM cases GROUP BY code"
+    ):
+        Metrics.open_cases.set(row["open"], {"case_code": row["code"]})
+    Metrics.breakers.set(await database.fetchval("SELECT count(*) FROM bridge.breakers WHERE opened_at IS NOT NULL"))
 
 
 async def measure_lag(consumer: Consumer, address: Address, told: Readings) -> None:

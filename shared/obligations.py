@@ -1114,7 +1114,7 @@ async def prune(rows: Rows, before: datetime, limit: int = 5_000) -> int:
 
 
 async def measure_owed(database: Database, now: datetime, told: Readings | None = None) -> None:
-    """Set what is owed, how late it is, what people are asked, and which accounts are closed off.
+    """Set what is owed and how late it is.
 
     `told` is the caller's, from one time to the next.
 
@@ -1129,11 +1129,6 @@ async def measure_owed(database: Database, now: datetime, told: Readings | None 
     told = told or Readings()
     for gauge, column in ((Metrics.owed, "owed"), (Metrics.overdue, "late")):
         told.set(gauge, [(row[column], {"operation": row["kind"], "state": row["state"]}) for row in found])
-    for row in await database.fetch(
-        "SELECT code, count(*) FILTER (WHERE closed_at IS NULL) AS open FROM cases GROUP BY code"
-    ):
-        Metrics.open_cases.set(row["open"], {"case_code": row["code"]})
-    Metrics.breakers.set(await database.fetchval("SELECT count(*) FROM bridge.breakers WHERE opened_at IS NOT NULL"))
 
 
 # What people decide ---------------------------------------------------------------------------------

@@ -127,6 +127,10 @@ async def test_every_metric_of_the_mechanism_is_counted_and_measured(
     outcomes = iter(("lose",))
     relay = world.relay(outcome=lambda p, c: next(outcomes, "acknowledge"))
     await world.relay_all(relay)
+    await world.database.execute(
+        """INSERT INTO cases (case_id, code, about, severity, opened, opened_at)
+           VALUES ('a', 'obligation-unknown', 'order/a', 'high', '{}', clock_timestamp())"""
+    )
     await gauges.measure(world.database)
     data = reader.get_metrics_data()
     assert data is not None
@@ -146,6 +150,8 @@ async def test_every_metric_of_the_mechanism_is_counted_and_measured(
         "outbox_pending": 1,
         "stuck_buckets": 1,
         "stops": 0,
+        "open_cases": 1,
+        "breakers": 0,
     }.items():
         assert found[name] == value, (name, found)
 
