@@ -25,7 +25,8 @@ async def offer_found_late(here: Answering) -> tuple[str, str]:
 async def test_the_order_is_held_and_paged_at_once_and_again_at_the_cliff_then_the_mapping_accepts_it(
     kafka_bootstrap: str, database_url: str, tmp_path: Path
 ) -> None:
-    async with answering(kafka_bootstrap, database_url, tmp_path) as here:
+    # Slow enough for a loaded machine to find the order before the last ten minutes begin.
+    async with answering(kafka_bootstrap, database_url, tmp_path, speed=20.0) as here:
         order_id, unknown = await offer_found_late(here)
         async with here.services():
             await until(lambda: here.cases())
@@ -35,6 +36,7 @@ async def test_the_order_is_held_and_paged_at_once_and_again_at_the_cliff_then_t
             assert unknown in row["opened"]
             assert "money_at_risk" in row["opened"]
 
+            await here.jump(timedelta(minutes=9))
             await until(lambda: cliff_announced(here))
             # The policy is to hold and page: never silent, and no answer by itself.
             assert here.calls("OR21") == []
