@@ -125,8 +125,8 @@ class Baseline:
         async def once(end_blockers: bool) -> None:
             async with self.outbox.transaction(end_blockers=end_blockers) as tx:
                 if shown:
-                    await keep_shown(tx, self.key, shown, reading)
-                    await match_offers(tx, self.key, [offer.shop_sku for offer in shown], terms)
+                    to_match = await keep_shown(tx, self.key, shown, reading)
+                    await match_offers(tx, self.key, to_match, terms)
                 if deleted:
                     await drop(tx, self.key, deleted)
 

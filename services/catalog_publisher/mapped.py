@@ -66,19 +66,24 @@ class ShopKey:
         return case_id_of(UNMAPPED, self.about(shop_sku), self.cause(shop_sku))
 
 
-async def keep_shown(tx: Transaction, shop: ShopKey, events: Sequence[OfferPublished], reading: int) -> None:
-    """Note what a marketplace shows, and publish what is news; the offers exist there from now on."""
+async def keep_shown(tx: Transaction, shop: ShopKey, events: Sequence[OfferPublished], reading: int) -> list[str]:
+    """Note what a marketplace shows, and publish what is news; the offers exist there from now on.
+
+    Returns those that are to be matched: the new and changed ones, and those that nobody knows.
+    """
     newest = {event.shop_sku: event for event in events}
     rows = await _lock(tx, shop, list(newest), create=True)
     changes: list[tuple[object, ...]] = []
+    unchanged: list[str] = []
     for row in rows:
         event = newest[row["shop_sku"]]
         said = msgspec.json.encode(said_of(event))
         digest = hashlib.sha256(said).hexdigest()[:32]
-        news = row["digest"] != digest or not row["there"]
-        version = row["version"] + news
-        if news:
-            tx.publish(event, sequence=version)
+        if row["digest"] == digest and row["there"]:
+            unchanged.append(event.shop_sku)
+            continue
+        version = row["version"] + 1
+        tx.publish(event, sequence=version)
         base = event.prices[0].price if event.prices else None
         changes.append(
             (
@@ -105,6 +110,14 @@ async def keep_shown(tx: Transaction, shop: ShopKey, events: Sequence[OfferPubli
             reading,
             *zip(*changes, strict=True),
         )
+    await tx.execute(
+        """UPDATE offers SET reading = $3 WHERE (marketplace, shop) = ($1, $2) AND shop_sku = ANY($4)""",
+        *shop.pair,
+        reading,
+        unchanged,
+    )
+    known = {row["shop_sku"] for row in rows if row["product_id"] is not None}
+    return [sku for sku in newest if sku not in known] + [str(change[0]) for change in changes if change[0] in known]
 
 
 async def drop(tx: Transaction, shop: ShopKey, skus: Sequence[str]) -> None:
@@ -138,6 +151,8 @@ async def match_offers(
     tx: Transaction, shop: ShopKey, skus: Sequence[str], terms: CatalogueTerms, *, operator: str | None = None
 ) -> int:
     """Decide anew what these offers sell, and publish what changed; how many were mapped or unmapped."""
+    if not skus:
+        return 0
     rows = [row for row in await _lock(tx, shop, skus) if row["there"]]
     names = [row["shop_sku"] for row in rows]
     lines = await SKUS.find_all(tx, shop.marketplace, names)
