@@ -72,12 +72,7 @@ async def serve(settings: ServiceSettings, stop: asyncio.Event, *, telemetry: bo
             )
             service.loop(name, reading.run)
         for shop in settings.shops:
-            market = shop.marketplace
-            gate = CallBudget(
-                database,
-                clock,
-                partner=market.integration == "partner",
-            )
+            gate = CallBudget(database, clock, partner=shop.marketplace.integration == "partner")
             name = f"keep {shop.account}"
             beat = service.beat(name, 900.0)
             service.loop(name, Keeping(shop, session, gate, outbox, clock, breaker, leases, beat).run)
