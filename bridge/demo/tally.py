@@ -178,7 +178,9 @@ async def count(stage: Stage, tally: Tally, troubles: dict[str, str]) -> None:
     tally.details += [f"no case with {word!r}: {name}" for name, word in troubles.items() if not _any_has(codes, word)]
     for remote in (stage.mirakl, stage.sfcc):
         found = (await remote.ask("violations"))["violations"][-10:]
-        tally.details += [f"violation: {v['operation']} {v['rule']} {v['where']}: {v['message']}" for v in found]
+        tally.details += [
+            f"violation: {v['at']} {v['operation']} {v['rule']} {v['where']}: {v['message']}" for v in found
+        ]
     await _count_orders(stage, tally)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -35,6 +35,7 @@ from shared.outbox import Outbox, Transaction
 from shared.sfcc.client import SfccClient
 from shared.sfcc.client import as_sent as as_sfcc_writes
 from shared.sfcc.files import BookPrice
+from shared.sfcc.jobs import JobExecution
 from shared.sfcc.products import Product, Query, modified_between, of_catalog
 
 log = structlog.get_logger(__name__)
@@ -313,8 +314,8 @@ class Catalogue:
 
     async def _read_book(self, currency: str, book: str, reading: int) -> None:
         path = f"bridge/prices-{self.site}-{currency}.xml"
-        run = await self.client.run_job(PRICE_JOB, {"PriceBookIDs": book, "ExportFile": path})
         give_up_at = self.clock.now() + JOB_PATIENCE
+        run = await self._start_job({"PriceBookIDs": book, "ExportFile": path}, give_up_at)
         while run.execution_status not in ("finished", "aborted"):
             if self.clock.now() > give_up_at:
                 raise JobFailed(f"job {PRICE_JOB} has not ended within {JOB_PATIENCE}: look at it in Business Manager")
@@ -333,6 +334,17 @@ class Catalogue:
                     await self._keep_prices(batch, reading)
                     batch = []
         await self._keep_prices(batch, reading)
+
+    async def _start_job(self, parameters: Mapping[str, str], give_up_at: datetime) -> JobExecution:
+        """SFCC runs a job once at a time: what was started for another site, or by somebody else, is waited for."""
+        while True:
+            try:
+                return await self.client.run_job(PRICE_JOB, parameters)
+            except Refused as error:
+                if error.code != "job-already-running" or self.clock.now() > give_up_at:
+                    raise
+            await self.clock.sleep_until(self.clock.now() + JOB_LOOKS)
+            self.beat()
 
     async def _keep_prices(self, batch: Sequence[tuple[str, str | None, Decimal | None]], reading: int) -> None:
         async with self.outbox.transaction() as tx:
