@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+LAST = datetime(9000, 1, 1, tzinfo=UTC)
+"""No sandbox lives longer; deadlines reckoned from here stay within the calendar."""
 Action = Callable[[datetime], None]
 
 
@@ -67,9 +69,11 @@ class Clock:
         return instant.replace(microsecond=instant.microsecond // 1000 * 1000)
 
     def advance(self, seconds: float) -> datetime:
-        """Moves time forward. Raises ValueError for a negative step: what happened cannot be undone."""
+        """Moves time forward. Raises ValueError for a step back (what happened cannot be undone) and beyond LAST."""
         if seconds < 0:
             raise ValueError(f"the clock cannot go back ({seconds} s); start a new sandbox instead")
+        if seconds > (LAST - self.now()).total_seconds():
+            raise ValueError(f"the clock cannot go beyond {iso(LAST)}")
         self._rebase()
         self._base += timedelta(seconds=seconds)
         self.settle()

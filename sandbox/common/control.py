@@ -6,10 +6,12 @@ come beside them. Bodies are msgspec structs, so an unknown or ill-typed field i
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from decimal import Decimal
+from typing import Any, Final, Literal, Protocol
 
 import msgspec
 from aiohttp import web
@@ -17,7 +19,9 @@ from aiohttp import web
 from sandbox.common.clock import Clock, parse_instant
 from sandbox.common.faults import FaultPlan, FaultRule
 from sandbox.common.recorder import Recorder
-from sandbox.common.server import clock_shown, to_json
+from sandbox.common.server import clock_shown, read_body, to_json
+
+LARGEST: Final = 10**12
 
 
 class Refusal(Exception):
@@ -145,7 +149,7 @@ class ControlApi:
 
     async def serve(self, request: web.Request) -> web.Response:
         """One control call."""
-        body = await request.read() if request.body_exists else b""
+        body = await read_body(request)
         self._clock.settle()
         if request.path == "/control/openapi.json" and request.method == "GET":
             self._document = self._document or self.openapi()
@@ -164,14 +168,19 @@ class ControlApi:
             if unknown:
                 raise ValueError(f"unknown parameter {', '.join(sorted(unknown))}; known are {list(endpoint.query)}")
             query = {name: kind(request.query[name]) for name, kind in endpoint.query.items() if name in request.query}
+            if any(isinstance(value, int) and value < 0 for value in query.values()):
+                raise ValueError("a number among the parameters is negative")
             decoded = None
             if endpoint.body is not None:
                 decoded = msgspec.json.decode(body or b"{}", type=endpoint.body)
+                _check_numbers(decoded)
             return _json(endpoint.status, endpoint.handler(ControlCall(path, query, decoded)))
         except Refusal as error:
             return _json(error.status, {"message": error.message})
         except (ValueError, OverflowError, msgspec.DecodeError) as error:
             return _json(400, {"message": str(error)})
+        except ArithmeticError:
+            return _json(400, {"message": "the body has a number that cannot be reckoned with"})
         except LookupError as error:
             return _json(404, {"message": str(error.args[0]) if error.args else "not found"})
 
@@ -221,6 +230,23 @@ class ControlApi:
             "paths": paths,
             "components": {"schemas": components},
         }
+
+
+def _check_numbers(value: Any) -> None:
+    """Raises ValueError for a fraction that no amount, rate or time is: NaN, an infinity, 1e300."""
+    if isinstance(value, float | Decimal):
+        size = abs(float(value)) if math.isfinite(value) else math.inf
+        if size >= LARGEST or 0 < size < 1 / LARGEST:
+            raise ValueError(f"{value} is no number for this; use one below {LARGEST}")
+    elif isinstance(value, msgspec.Struct):
+        for name in value.__struct_fields__:
+            _check_numbers(getattr(value, name))
+    elif isinstance(value, list):
+        for one in value:
+            _check_numbers(one)
+    elif isinstance(value, dict):
+        for one in value.values():
+            _check_numbers(one)
 
 
 def _json(status: int, payload: Any) -> web.Response:

@@ -7,6 +7,7 @@ operation hits every call; the first matching rule wins. What a fault does to th
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
@@ -27,6 +28,8 @@ Kind = Literal[
     "set_value",  # write `value` at `path` (dots; * for every element), for example orders.*.order_state
     "remove_value",  # take the value at `path` out of the answer
 ]
+HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+HEADER_TEXT = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 KINDS: tuple[str, ...] = Kind.__args__  # type: ignore[attr-defined]
 
 
@@ -62,6 +65,9 @@ class FaultRule(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=False)
             raise ValueError(f"status {self.status} is outside 200 … 599")
         if self.kind in ("set_value", "remove_value") and not self.path:
             raise ValueError(f"a fault of kind {self.kind} needs a path, for example orders.*.order_state")
+        for name, text in self.headers.items():
+            if not HEADER_NAME.fullmatch(name) or not HEADER_TEXT.fullmatch(text):
+                raise ValueError(f"{name!r}: {text!r} cannot be sent as a header")
 
 
 class FaultPlan:
@@ -124,7 +130,7 @@ def rewritten(rule: FaultRule, payload: Any) -> Any:
         for holder, key in _places(payload, rule.path.split("."), create=True):
             holder[key] = rule.value
     if rule.kind == "remove_value" and rule.path:
-        for holder, key in list(_places(payload, rule.path.split("."), create=False)):
+        for holder, key in reversed(list(_places(payload, rule.path.split("."), create=False))):
             del holder[key]
     return payload
 
@@ -147,7 +153,7 @@ def _places(node: Any, steps: list[str], *, create: bool) -> Iterable[tuple[Any,
     keys: list[Any]
     if isinstance(node, list):
         keys = (
-            list(range(len(node))) if step == "*" else [int(step)] if step.isdigit() and int(step) < len(node) else []
+            list(range(len(node))) if step == "*" else [int(step)] if step.isdecimal() and int(step) < len(node) else []
         )
     elif isinstance(node, dict):
         keys = list(node) if step == "*" else [step] if step in node or (create and not rest) else []

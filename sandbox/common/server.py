@@ -7,7 +7,6 @@ fault the call meets. `start` serves an application until `Bound.stop`.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,6 +16,7 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
+from aiohttp.web_protocol import RequestPayloadError
 
 from sandbox.common.clock import Clock, iso
 from sandbox.common.faults import FaultRule, rewritten
@@ -30,9 +30,28 @@ def _plain(value: Any) -> Any:
 _encoder = msgspec.json.Encoder(decimal_format="number", enc_hook=_plain)
 
 
+_decoder = msgspec.json.Decoder(float_hook=Decimal)
+
+
 def to_json(payload: Any) -> bytes:
     """JSON with decimals as numbers, digit for digit."""
     return _encoder.encode(payload)
+
+
+def from_json(body: bytes) -> Any:
+    """JSON in UTF-8 with every fraction as Decimal, so that money survives being read and written.
+
+    Raises msgspec.DecodeError or RecursionError for anything else, half a surrogate pair included.
+    """
+    return _decoder.decode(body)
+
+
+async def read_body(request: web.Request) -> bytes:
+    """All of a request's body. Raises HTTPBadRequest where it is not encoded as its headers say."""
+    try:
+        return await request.read() if request.body_exists else b""
+    except RequestPayloadError as error:
+        raise web.HTTPBadRequest(text=f"the body cannot be read: {error}") from error
 
 
 @dataclass(slots=True)
@@ -134,7 +153,7 @@ async def respond(
             answer = done()
             if answer.payload is not None and answer.status < 300:
                 # The payload may share structure with the state: rewrite a copy.
-                answer.payload = rewritten(fault, json.loads(to_json(answer.payload), parse_float=Decimal))
+                answer.payload = rewritten(fault, from_json(to_json(answer.payload)))
             return _plain_response(answer, call)
 
 

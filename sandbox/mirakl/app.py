@@ -18,7 +18,7 @@ from sandbox.common.clock import Clock, parse_instant
 from sandbox.common.control import ControlApi
 from sandbox.common.faults import FaultPlan
 from sandbox.common.recorder import Received, Recorder
-from sandbox.common.server import Answer, respond, tell_time
+from sandbox.common.server import Answer, read_body, respond, tell_time
 from sandbox.mirakl import (
     api_finance,
     api_offers,
@@ -84,7 +84,7 @@ class Sandbox:
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """One call of the seller API."""
-        body = await request.read() if request.body_exists else b""
+        body = await read_body(request)
         self.clock.settle()
         market, path = self._place(request.path)
         found = None if market is None else operations.find(request.method, path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from itertools import islice
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
+from sandbox.common.sealing import opened, sealed
 from sandbox.common.server import Answer
 from sandbox.mirakl.operations import Operation, Paging
 from sandbox.mirakl.refusals import bad
@@ -102,10 +102,10 @@ def token_of(call: Call) -> dict[str, Any] | None:
     if text is None:
         return None
     try:
-        token = json.loads(base64.urlsafe_b64decode(text))
-        if token["operation"] != call.operation.code or not isinstance(token["after"], int):
+        token = json.loads(opened(text))
+        if token["operation"] != call.operation.code:
             raise ValueError
-    except (ValueError, KeyError, TypeError) as error:
+    except ValueError as error:
         raise bad("page_token is not one of ours", "VALIDATION_ERROR") from error
     checked: dict[str, Any] = token
     return checked
@@ -150,8 +150,7 @@ def seek_page(
         "after": number(page[-1], sort),
         "parameters": {name: value for name, value in parameters.items() if name != AFTER},
     }
-    text = json.dumps(following, default=lambda value: value.isoformat())
-    return page, base64.urlsafe_b64encode(text.encode()).decode()
+    return page, sealed(json.dumps(following, default=lambda value: value.isoformat()).encode())
 
 
 def instant(value: Any) -> datetime | None:

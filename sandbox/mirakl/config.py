@@ -7,7 +7,7 @@ has two marketplaces that differ in everything that matters (currency, tax mode,
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -16,6 +16,9 @@ Workflow = Literal[
     "PAY_ON_ACCEPTANCE", "PAY_ON_DELIVERY", "PAY_ON_DUE_DATE", "PAY_ON_SHIPMENT", "NO_CUSTOMER_PAYMENT_CONFIRMATION"
 ]
 
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=100 * 365 * 86_400)]
+"""Up to a hundred years of the sandbox's clock."""
+Window = tuple[Annotated[int, msgspec.Meta(ge=1)], Annotated[float, msgspec.Meta(gt=0, le=366 * 86_400)]]
 SHOP_ADMIN = "ROLE_SHOP_ADMIN"
 ACCOUNTANCY = "ROLE_SHOP_ACCOUNTANCY"
 
@@ -26,7 +29,7 @@ class Behaviour(msgspec.Struct, forbid_unknown_fields=True):
     enforce_limits: bool = True
     """Answer 429 to a call that comes sooner than the published maximum frequency. The general notes publish 429 with
     `Retry-After`; how the platform counts is not published. Here windows slide, per shop and operation."""
-    limits: dict[str, list[tuple[int, float]]] = {}
+    limits: dict[str, list[Window]] = {}
     """Own limits per operation code, as [calls, seconds] windows; an empty list lifts the limit."""
     or11_pages_count: bool = False
     """Whether OR11 calls for a further page (offset > 0) or for named orders count towards its limit. Published
@@ -49,9 +52,9 @@ class Behaviour(msgspec.Struct, forbid_unknown_fields=True):
     """OF52: answer to the same request again while the first is pending."""
     identical_stock_import: Literal["new", "existing"] = "new"
     """STO01, PRI01: likewise; for these two the contract does not speak of duplicates."""
-    duplicate_seconds: float = 600.0
+    duplicate_seconds: Seconds = 600.0
     """How long an import is remembered as the same one; what counts as a duplicate is not published."""
-    update_overlap_seconds: float = 60.0
+    update_overlap_seconds: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 60.0
     """How much OR11 subtracts from start_update_date. That it subtracts something is published, how much is not."""
     partial_failure: Literal["all_or_nothing", "partial"] = "all_or_nothing"
     """OR28, OR30 with one bad element among good ones."""
@@ -174,23 +177,23 @@ class MarketplaceConfig(msgspec.Struct, forbid_unknown_fields=True):
     csv_delimiter: Literal["SEMICOLON", "COMMA"] = "SEMICOLON"
     order_acceptance: Literal["AUTOMATIC", "NOT_AUTOMATIC", "BOTH"] = "NOT_AUTOMATIC"
     payment_workflow: Workflow = "PAY_ON_ACCEPTANCE"
-    acceptance_seconds: float = 172_800.0
+    acceptance_seconds: Seconds = 172_800.0
     """Until an order is refused by the platform (ACCEPTANCE_TIMEOUT)."""
-    staging_seconds: float = 0.0
-    debit_request_seconds: float = 0.0
+    staging_seconds: Seconds = 0.0
+    debit_request_seconds: Seconds = 0.0
     """WAITING_DEBIT → WAITING_DEBIT_PAYMENT."""
-    debit_seconds: float | None = 0.0
+    debit_seconds: Seconds | None = 0.0
     """WAITING_DEBIT_PAYMENT → SHIPPING; None: only when the control API says so."""
-    unpaid_cancel_seconds: float | None = 259_200.0
-    received_seconds: float | None = 604_800.0
+    unpaid_cancel_seconds: Seconds | None = 259_200.0
+    received_seconds: Seconds | None = 604_800.0
     """SHIPPED → RECEIVED by itself; None: only when the control API says so."""
-    refund_seconds: float = 0.0
+    refund_seconds: Seconds = 0.0
     """From a refund to the money on the customer's account."""
-    cycle_seconds: float | None = None
+    cycle_seconds: Seconds | None = None
     """Length of a billing cycle that ends by itself and is paid out; None: only when the control API says so."""
-    closed_seconds: float | None = 2_592_000.0
+    closed_seconds: Seconds | None = 2_592_000.0
     """RECEIVED → CLOSED by itself."""
-    shipping_seconds: float = 172_800.0
+    shipping_seconds: Seconds = 172_800.0
     """From SHIPPING to the shipping deadline."""
     details_before_acceptance: bool = False
     """Whether addresses are shown before the shop has accepted."""
@@ -205,9 +208,9 @@ class MarketplaceConfig(msgspec.Struct, forbid_unknown_fields=True):
     reserve_target: float = 0.0
     subscription: float = 0.0
     """Fee per billing cycle without VAT."""
-    waiting_seconds: float = 1.0
+    waiting_seconds: Seconds = 1.0
     """How long an import or export stays WAITING."""
-    running_seconds: float = 1.0
+    running_seconds: Seconds = 1.0
     currencies: list[str] = msgspec.field(default_factory=lambda: ["EUR", "GBP", "JPY", "KWD", "USD"])
     locales: list[str] = msgspec.field(default_factory=lambda: ["en_GB", "fr_FR", "de_DE"])
     channels: list[str] = []

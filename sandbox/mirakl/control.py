@@ -6,7 +6,7 @@ import secrets
 from collections import Counter
 from decimal import Decimal
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import msgspec
 
@@ -38,8 +38,12 @@ class NewOffer(msgspec.Struct, forbid_unknown_fields=True):
     sku: str
     ean: str | None = None
     price: Decimal = Decimal("10.00")
-    quantity: int = 0
+    quantity: Annotated[int, msgspec.Meta(ge=0)] = 0
     title: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.price < 0:
+            raise ValueError(f"the price of {self.sku} cannot be negative")
 
 
 class OffersRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -47,7 +51,7 @@ class OffersRequest(msgspec.Struct, forbid_unknown_fields=True):
 
     marketplace: str
     shop: int
-    count: int = 0
+    count: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = 0
     offers: list[NewOffer] = []
 
 
@@ -202,7 +206,11 @@ class Control:
                 dict[str, Any],
             ),
             Endpoint(
-                "PUT", "/control/carriers/{marketplace}", "Replace the carriers", self.set_carriers, list[Carrier]
+                "PUT",
+                "/control/carriers/{marketplace}",
+                "Replace the carriers; none brings the usual ones back",
+                self.set_carriers,
+                list[Carrier],
             ),
             Endpoint(
                 "POST",
@@ -505,6 +513,7 @@ class Control:
         if fixed:
             raise ValueError(f"{', '.join(fixed)} cannot change while the sandbox runs")
         _patch(market.config, call.body, MarketplaceConfig)
+        storefront.fill(market.config)
         return {name: msgspec.to_builtins(getattr(market.config, name)) for name in call.body}
 
     def change_behaviour(self, call: ControlCall) -> Any:
@@ -515,6 +524,7 @@ class Control:
     def set_carriers(self, call: ControlCall) -> Any:
         market = self._market(call.path["marketplace"])
         market.config.carriers = call.body
+        storefront.fill(market.config)
         return {"carriers": msgspec.to_builtins(market.config.carriers)}
 
     def rename_carrier(self, call: ControlCall) -> Any:

@@ -76,7 +76,14 @@ def read_csv(market: Marketplace, content: bytes, required: tuple[str, ...]) -> 
     except UnicodeDecodeError as error:
         raise FileError("The file is not encoded in UTF-8") from error
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter(market))
-    header = [name.strip() for name in next(reader, [])]
+
+    def records() -> Iterator[list[str]]:
+        try:
+            yield from reader
+        except csv.Error as error:
+            raise FileError(f"The file cannot be read as CSV from line {reader.line_num} on: {error}") from error
+
+    header = [name.strip() for name in next(records(), [])]
     for name in required:
         if name not in header:
             raise FileError(f"The column '{name}' is missing; the delimiter is '{delimiter(market)}'")
@@ -84,7 +91,7 @@ def read_csv(market: Marketplace, content: bytes, required: tuple[str, ...]) -> 
         raise FileError("A column stands twice in the header")
 
     def rows() -> Iterator[Row]:
-        for cells in reader:
+        for cells in records():
             if any(cell.strip() for cell in cells):
                 padded = [cell.strip() for cell in cells] + [""] * (len(header) - len(cells))
                 yield Row(reader.line_num, dict(zip(header, padded, strict=False)))

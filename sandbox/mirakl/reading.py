@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
-from decimal import Decimal
 from email.parser import BytesHeaderParser
 from typing import Any
 
+import msgspec
+
+from sandbox.common.server import from_json
 from sandbox.mirakl import shapes
 from sandbox.mirakl.call import Part
 from sandbox.mirakl.operations import PARAMETERS, Operation
@@ -60,8 +61,8 @@ def _json_body(content_type: str, body: bytes, problems: list[shapes.Problem]) -
         )
         return None
     try:
-        content = json.loads(body, parse_float=Decimal)
-    except (ValueError, RecursionError):
+        content = from_json(body)
+    except (msgspec.DecodeError, ValueError, RecursionError):
         problems.append(shapes.Problem("malformed_body", "", "The body is not JSON"))
         return None
     if content is None:

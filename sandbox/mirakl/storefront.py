@@ -16,7 +16,7 @@ import msgspec
 
 from sandbox.mirakl import config as presets
 from sandbox.mirakl import orders
-from sandbox.mirakl.config import SandboxConfig, Workflow
+from sandbox.mirakl.config import MarketplaceConfig, SandboxConfig, Workflow
 from sandbox.mirakl.money import rounded
 from sandbox.mirakl.refusals import Refused, bad, missing
 from sandbox.mirakl.state import Line, Marketplace, Offer, Order, Product, Shop, TaxAmount
@@ -41,6 +41,10 @@ class LineRequest(msgspec.Struct, forbid_unknown_fields=True):
     price: Decimal | None = None
     """Unit price; None = the offer's."""
     shipping_price: Decimal | None = None
+
+    def __post_init__(self) -> None:
+        if (self.price or 0) < 0 or (self.shipping_price or 0) < 0:
+            raise ValueError(f"the prices of {self.sku} cannot be negative")
 
 
 class OrderRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -82,15 +86,9 @@ def ean13(number: int) -> str:
 
 
 def furnish(market: Marketplace, sandbox: SandboxConfig) -> None:
-    """Fills a new marketplace: reference lists that the configuration left empty, products, offers, first orders."""
+    """Fills a new marketplace: reference lists, products, offers, first orders."""
     own = market.config
-    own.carriers = own.carriers or copy.deepcopy(presets.CARRIERS)
-    own.shipping_types = own.shipping_types or copy.deepcopy(presets.SHIPPING_TYPES)
-    own.reasons = own.reasons or copy.deepcopy(presets.REASONS)
-    own.custom_fields = own.custom_fields or copy.deepcopy(presets.CUSTOM_FIELDS)
-    own.categories = own.categories or copy.deepcopy(presets.CATEGORIES)
-    own.attributes = own.attributes or copy.deepcopy(presets.ATTRIBUTES)
-    own.values_lists = own.values_lists or copy.deepcopy(presets.VALUES_LISTS)
+    fill(own)
     for _ in range(sandbox.products if own.products is None else own.products):
         make_product(market)
     for shop in market.shops.values():
@@ -98,6 +96,17 @@ def furnish(market: Marketplace, sandbox: SandboxConfig) -> None:
         make_offers(market, shop, count)
         if sandbox.orders:
             sell(market, OrderRequest(market.name, shop.id, sandbox.orders))
+
+
+def fill(own: MarketplaceConfig) -> None:
+    """Gives a marketplace the usual reference lists where its configuration leaves them empty."""
+    own.carriers = own.carriers or copy.deepcopy(presets.CARRIERS)
+    own.shipping_types = own.shipping_types or copy.deepcopy(presets.SHIPPING_TYPES)
+    own.reasons = own.reasons or copy.deepcopy(presets.REASONS)
+    own.custom_fields = own.custom_fields or copy.deepcopy(presets.CUSTOM_FIELDS)
+    own.categories = own.categories or copy.deepcopy(presets.CATEGORIES)
+    own.attributes = own.attributes or copy.deepcopy(presets.ATTRIBUTES)
+    own.values_lists = own.values_lists or copy.deepcopy(presets.VALUES_LISTS)
 
 
 def make_product(

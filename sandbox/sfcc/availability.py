@@ -12,8 +12,6 @@ location with it.
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -24,9 +22,10 @@ from typing import Any
 
 import msgspec
 
-from sandbox.common.server import to_json
+from sandbox.common.sealing import opened, sealed
+from sandbox.common.server import from_json, to_json
 from sandbox.sfcc.config import Config
-from sandbox.sfcc.order_book import decode, stamp
+from sandbox.sfcc.order_book import stamp
 from sandbox.sfcc.refusals import Refusal
 
 __all__ = ["Availability", "StockRecord", "as_quantity"]
@@ -278,7 +277,7 @@ class Availability:
             "n": self._streams[place_type].end if position is None else position,
             "i": self._now().isoformat(),
         }
-        return "@" + base64.urlsafe_b64encode(msgspec.json.encode(held)).decode()
+        return "@" + sealed(msgspec.json.encode(held))
 
     def update_token(self, token: str, places: list[str]) -> str:
         """The same position with another set of places (delta-token/actions/update)."""
@@ -302,7 +301,7 @@ class Availability:
             position = number + 1
             if place in wanted:
                 if self._switches.delta_sequence_numbers:
-                    row = to_json(decode(row) | {"sequenceNumber": number + 1})
+                    row = to_json(from_json(row) | {"sequenceNumber": number + 1})
                 records.append(msgspec.Raw(row))
         return {
             "nextDeltaToken": self.token(held["t"], held["p"], position),
@@ -323,9 +322,9 @@ class Availability:
 
     def _read(self, token: str) -> dict[str, Any]:
         try:
-            held: dict[str, Any] = msgspec.json.decode(base64.urlsafe_b64decode(token.removeprefix("@")))
+            held: dict[str, Any] = msgspec.json.decode(opened(token.removeprefix("@")))
             issued = datetime.fromisoformat(held["i"])
-        except (binascii.Error, msgspec.MsgspecError, ValueError, KeyError, TypeError):
+        except ValueError:
             raise Refusal(
                 400, "InvalidRequestParameter", "The delta token cannot be read.", extra={"parameterName": "deltaToken"}
             ) from None

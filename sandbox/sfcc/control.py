@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from aiohttp import web
@@ -33,6 +33,10 @@ class SoldItem(msgspec.Struct, forbid_unknown_fields=True):
 
     product_id: str
     quantity: Decimal = Decimal(1)
+
+    def __post_init__(self) -> None:
+        if self.quantity <= 0:
+            raise ValueError(f"the quantity of {self.product_id} is not positive")
 
 
 class Sale(msgspec.Struct, forbid_unknown_fields=True):
@@ -87,6 +91,10 @@ class PriceChange(msgspec.Struct, forbid_unknown_fields=True):
     product_id: str
     amount: Decimal | None
 
+    def __post_init__(self) -> None:
+        if self.amount is not None and self.amount < 0:
+            raise ValueError(f"the price of {self.product_id} is negative")
+
 
 class Metadata(msgspec.Struct, forbid_unknown_fields=True):
     """A metadata file, as Business Manager imports it."""
@@ -97,14 +105,18 @@ class Metadata(msgspec.Struct, forbid_unknown_fields=True):
 class Shop(msgspec.Struct, forbid_unknown_fields=True):
     """A storefront that sells one order every so many seconds; 0 closes it."""
 
-    seconds_between_orders: float
+    seconds_between_orders: Annotated[float, msgspec.Meta(ge=0)]
     site_id: str = ""
+
+    def __post_init__(self) -> None:
+        if 0 < self.seconds_between_orders < 0.001:
+            raise ValueError("more than a thousand orders per second are not sold")
 
 
 class Depot(msgspec.Struct, forbid_unknown_fields=True):
     """A warehouse that ships every order when it is so many seconds old; 0 stops it."""
 
-    seconds_to_ship: float
+    seconds_to_ship: Annotated[float, msgspec.Meta(ge=0)]
     carriers: list[str] = []
     """Carriers to choose from, as the warehouse writes them; none keeps those it had."""
 

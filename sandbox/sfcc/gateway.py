@@ -23,8 +23,7 @@ from aiohttp import web
 from sandbox.common.clock import Clock, parse_instant
 from sandbox.common.faults import FaultRule
 from sandbox.common.recorder import Received
-from sandbox.common.server import Answer, respond, to_json
-from sandbox.sfcc.order_book import decode
+from sandbox.common.server import Answer, from_json, read_body, respond, to_json
 from sandbox.sfcc.refusals import Family, Refusal, body_of, content_type_of
 from sandbox.sfcc.shapes import Flag, Instant, Number, Shape, Text, violations_of
 from sandbox.sfcc.tokens import Token, tenant_of
@@ -127,7 +126,7 @@ def organization_path(base: str, tail: str) -> str:
 async def serve(instance: Instance, operation: Operation, request: web.Request) -> web.StreamResponse:
     """Carries out one call from arrival to answer."""
     instance.clock.settle()
-    raw = await request.read() if request.can_read_body else b""
+    raw = await read_body(request)
     token = _token(instance, request)
     tags = {"site": request.query.get("siteId", ""), "family": operation.family}
     call = instance.recorder.arrived(
@@ -152,7 +151,7 @@ async def serve(instance: Instance, operation: Operation, request: web.Request) 
                 instance.recorder.against(call, refusal.slug, operation.id, refusal.detail)
             answer = refused(operation, refusal)
         if fault is not None and fault.kind in REWRITING and answer.raw and "json" in answer.content_type:
-            answer.payload, answer.raw = decode(answer.raw), None
+            answer.payload, answer.raw = from_json(answer.raw), None
         answer.headers = {**headers, **answer.headers}
         return answer
 
@@ -359,7 +358,7 @@ def _body(instance: Instance, operation: Operation, request: web.Request, raw: b
         instance.recorder.against(call, "content-type", "$", f"{request.content_type} instead of application/json")
         raise Refusal(415, "unsupported-media-type", f"The media type {request.content_type} is not supported.")
     try:
-        body = decode(raw)
+        body = from_json(raw)
         registry = instance.attributes if instance.config.switches.custom_attributes_checked else None
         found = violations_of(operation.body, body, registry)
     except (msgspec.DecodeError, ArithmeticError, ValueError, RecursionError) as error:

@@ -11,16 +11,16 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from decimal import Decimal
 from operator import attrgetter
 from typing import Any
 
 import msgspec
 
-__all__ = ["OrderBook", "Query", "StoredOrder", "decode", "stamp"]
+from sandbox.common.server import from_json
+
+__all__ = ["OrderBook", "Query", "StoredOrder", "stamp"]
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
-_reader = msgspec.json.Decoder(float_hook=Decimal)
 
 
 @dataclass(slots=True)
@@ -123,7 +123,7 @@ class OrderBook:
     @staticmethod
     def document(order: StoredOrder) -> dict[str, Any]:
         """The order as a document of its own, to change and to `store`."""
-        document: dict[str, Any] = decode(order.body)
+        document: dict[str, Any] = from_json(order.body)
         return document
 
     def store(self, order: StoredOrder, document: dict[str, Any], now: datetime) -> None:
@@ -197,11 +197,6 @@ class OrderBook:
             entry = self._modified[place]
             if entry.when <= horizon and (entry.overtaken is None or entry.overtaken > horizon):
                 yield entry.order
-
-
-def decode(body: bytes) -> Any:
-    """JSON with every fraction as Decimal, so that money survives being read and written."""
-    return _reader.decode(body)
 
 
 def stamp(moment: datetime) -> str:

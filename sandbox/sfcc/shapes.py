@@ -196,7 +196,7 @@ def _number(shape: Number, value: object, path: str) -> Iterator[Violation]:
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
         yield _wrong_type(path, expected, value)
         return
-    if isinstance(value, Decimal) and (not value.is_finite() or (shape.whole and value != int(value))):
+    if isinstance(value, Decimal) and (not value.is_finite() or (shape.whole and value != value.to_integral())):
         yield _wrong_type(path, expected, value)
         return
     if (shape.smallest is not None and value < shape.smallest) or (shape.largest is not None and value > shape.largest):
