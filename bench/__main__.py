@@ -1,7 +1,7 @@
 """`make bench ARGS="SUITE --json"`: what it costs, beside what a user would write instead.
 
-Suites: `path`, `obligations`, `orders`, `stock`. Kafka and PostgreSQL come from the environment, from Docker or
-embedded, like in tests; the last line printed is one JSON object.
+Suites: `path`, `obligations`, `orders`, `stock`, `sandbox`. Kafka and PostgreSQL come from the environment, from Docker
+or embedded, like in tests (`sandbox` needs neither); the last line printed is one JSON object.
 """
 
 from __future__ import annotations
@@ -157,6 +157,24 @@ def stock(
         table.add_row(
             "event to STO01", *(f"{result[f'event_to_submitted_{name}_seconds']}" for name in ("p50", "p99", "max"))
         )
+        console.print(table)
+    print(json.dumps(result))
+
+
+@app.command()
+def sandbox(
+    orders: Annotated[int, typer.Option(help="Orders in each sandbox.", min=10, max=100_000)] = 5_000,
+    offers: Annotated[int, typer.Option(help="Offers in each of Mirakl's five shops.", min=100, max=100_000)] = 2_000,
+    calls: Annotated[int, typer.Option(help="Calls of each kind.", min=100)] = 4_000,
+    as_json: Annotated[bool, typer.Option("--json", help="Only the JSON line.")] = False,
+) -> None:
+    """Simple calls per second to the sandboxes, and the memory that their orders and offers take."""
+    result = _in_a_process("sandbox", [str(orders), str(offers), str(calls)])
+    if not as_json:
+        table = Table("", "per second", "per second of processor", title="sandboxes")
+        for name, found in result.items():
+            for kind in (kind for kind, value in found.items() if isinstance(value, dict)):
+                table.add_row(f"{name} {kind}", *(f"{value:,}" for value in found[kind].values()))
         console.print(table)
     print(json.dumps(result))
 
