@@ -34,10 +34,11 @@ check: $(READY) ## format, lint, types, layers, schema drift, the fast tests
 	@$(PY) -m shared.schemas --check
 	@$(PY) -m pytest tests/unit tests/contract -q
 
-schemas: $(READY) ## write schemas/, handbook, settings, dashboards and manifests from the code
+schemas: $(READY) ## write schemas/, handbook, settings, sandbox calls, dashboards and manifests from the code
 	@$(PY) -m shared.schemas
 	@$(PY) -m shared.handbook
 	@$(PY) -m shared.settings_reference
+	@$(PY) -m sandbox
 	@$(PY) -m deploy.dashboards
 	@$(PY) -m deploy.k8s
 

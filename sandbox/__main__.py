@@ -1,12 +1,13 @@
-"""`python -m sandbox [--check]`: writes docs/sandbox-calls.md, the calls of the Mirakl sandbox, from the code.
+"""`python -m sandbox [--check]`: writes into docs/sandbox*.md what is served and what is left out, from the code.
 
-With --check nothing is written; the exit code is 1 where the file is not what the code says.
+With --check nothing is written; the exit code is 1 where a page is not what the code says.
 """
 
 from __future__ import annotations
 
 import ast
 import inspect
+import re
 import sys
 from pathlib import Path
 
@@ -14,11 +15,13 @@ from sandbox.mirakl import config
 from sandbox.mirakl.app import Sandbox
 from sandbox.mirakl.control import Control
 from sandbox.mirakl.operations import LEFT_OUT, OPERATIONS, Operation, Windows
+from sandbox.sfcc import app as sfcc
 
-DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "sandbox-calls.md"
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+CALLS, SFCC, GUIDE = DOCS / "sandbox-calls.md", DOCS / "sandbox-sfcc.md", DOCS / "sandbox.md"
 HEAD = """# The calls of the Mirakl sandbox
 
-Written by `python -m sandbox` from the code; a test compares. How to use them: [sandbox.md](sandbox.md). The calls of
+Written by `make schemas` from the code; a test compares. How to use them: [sandbox.md](sandbox.md). The calls of
 the SFCC sandbox stand in [its own page](sandbox-sfcc.md).
 """
 
@@ -93,7 +96,32 @@ def choices() -> str:
     return "\n".join(rows)
 
 
-def document() -> str:
+def sfcc_calls() -> str:
+    """Every operation of the SFCC sandbox with the published document it follows, and what is left out."""
+    rows = ["| Operation | Call | Does | From |", "|---|---|---|---|"]
+    for one in sfcc.OPERATIONS:
+        does = " ".join((one.handler.__doc__ or "").split("\n\n")[0].split())
+        path = one.path.replace("/organizations/{organizationId}", "/…").replace("{tail:.+}", "…")
+        rows.append(f"| `{one.id}` | {one.method} `{path}` | {does} | {one.source} |")
+    return "\n".join([*rows, "", "Not there, and why:", "", sfcc_left_out()])
+
+
+def sfcc_left_out() -> str:
+    return "\n".join(f"- {what}: {why}." for what, why in sfcc.LEFT_OUT)
+
+
+def covered() -> str:
+    """The calls of both sandboxes by their names, and what is left out."""
+    return f"""Mirakl: {", ".join(one.code for one in OPERATIONS)}. Left out:
+
+{left_out()}
+
+SFCC: {", ".join(f"`{one.id}`" for one in sfcc.OPERATIONS)}. Left out:
+
+{sfcc_left_out()}"""
+
+
+def mirakl_page() -> str:
     return f"""{HEAD}
 ## Mirakl: the seller API
 
@@ -121,13 +149,28 @@ Each choice is a field of a marketplace's `behaviour`, in the configuration file
 """
 
 
+def pages() -> dict[Path, str]:
+    """Every page with what the code says in its place."""
+    return {
+        CALLS: mirakl_page(),
+        SFCC: _filled(SFCC.read_text("utf-8"), sfcc_calls()),
+        GUIDE: _filled(GUIDE.read_text("utf-8"), covered()),
+    }
+
+
+def _filled(text: str, calls: str) -> str:
+    """The page with its list of calls, which stands between two marks, replaced."""
+    marks = re.compile(r"(<!-- calls: .*? -->\n).*(<!-- end of calls -->)", re.DOTALL)
+    return marks.sub(lambda found: f"{found[1]}{calls}\n{found[2]}", text)
+
+
 def main() -> None:
-    if "--check" in sys.argv[1:]:
-        if not DOCUMENT.exists() or DOCUMENT.read_text() != document():
-            print(f"{DOCUMENT} is not what the code says; run python -m sandbox", file=sys.stderr)
-            raise SystemExit(1)
-        return
-    DOCUMENT.write_text(document())
+    """See the module."""
+    for path, text in pages().items():
+        if "--check" not in sys.argv[1:]:
+            path.write_text(text, "utf-8")
+        elif path.read_text("utf-8") != text:
+            sys.exit(f"docs/{path.name} is not what the code says: run `make schemas`")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from sandbox.sfcc.config import Config
 from sandbox.sfcc.gateway import BODY_LIMIT_BYTES, Operation, serve, unknown
 from sandbox.sfcc.instance import Instance
 
-__all__ = ["INSTANCE", "OPERATIONS", "build"]
+__all__ = ["INSTANCE", "LEFT_OUT", "OPERATIONS", "build"]
 
 INSTANCE = web.AppKey("instance", Instance)
 OPERATIONS: tuple[Operation, ...] = (
@@ -22,6 +22,23 @@ OPERATIONS: tuple[Operation, ...] = (
     *merchandise_api.OPERATIONS,
     *jobs_api.OPERATIONS,
 )
+LEFT_OUT: tuple[tuple[str, str], ...] = (
+    ("Orders in OCAPI (Data and Shop)", "deprecated since April 2026"),
+    ("Order XML by export job", "nothing polls it where the Orders API is"),
+    ("Writing products, catalogues and price books by API", "the control API does that"),
+    ("Variation groups, options, sets and bundles", "a product is an item, a master or a variant"),
+    ("Inventory lists as a whole by PUT, PATCH, DELETE", "only their records change in trade"),
+    (
+        "OCI imports, event log, single-record maintenance, reservation exports, location graph",
+        "batch updates, deltas and full exports change and tell the same",
+    ),
+    (
+        "Shopper APIs, SLAS logins other than the trusted-system token, SLAS Admin",
+        "they are for shoppers and administrators, not for servers",
+    ),
+    ("B2C Eventing, hooks other than `create_orders_hook`", "no served operation depends on them"),
+)
+"""What is not served, and why."""
 UPLOAD_LIMIT_BYTES = 100 * BODY_LIMIT_BYTES
 
 

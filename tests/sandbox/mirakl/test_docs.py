@@ -1,4 +1,4 @@
-"""What docs/sandbox.md and docs/sandbox-calls.md say is what the sandbox does."""
+"""What docs/sandbox.md says is what the sandbox does; its lists of calls, and those of its neighbours."""
 
 from __future__ import annotations
 
@@ -91,8 +91,11 @@ def test_every_fault_and_every_action_is_explained() -> None:
     assert [one for one in (*KINDS, *ACTIONS) if f"`{one}`" not in text] == []
 
 
-def test_the_list_of_calls_is_the_one_served() -> None:
-    assert calls.DOCUMENT.read_text() == calls.document(), "run python -m sandbox"
+def test_the_lists_of_calls_are_the_ones_served() -> None:
+    pages = calls.pages()
+    assert {path: path.read_text("utf-8") for path in pages} == pages, "run make schemas"
+    guide = pages[calls.GUIDE]
+    assert all(name in guide for name in ("OR21", "SBC11", "`createOrders`", "`webdavPropfind`", "OCAPI"))
 
 
 def test_without_a_file_there_is_the_built_in_world() -> None:

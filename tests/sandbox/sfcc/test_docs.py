@@ -1,7 +1,4 @@
-"""What docs/sandbox-sfcc.md says is what the sandbox does.
-
-Run as a program (`python -m tests.sandbox.sfcc.test_docs`), it writes the list of calls into the document.
-"""
+"""What docs/sandbox-sfcc.md says is what the sandbox does."""
 
 from __future__ import annotations
 
@@ -17,25 +14,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from sandbox.sfcc.app import OPERATIONS
 from sandbox.sfcc.config import Config, Switches, load_config
 from sandbox.sfcc.control import endpoints
 from sandbox.sfcc.instance import Instance
 
 ROOT = Path(__file__).resolve().parents[3]
 DOCUMENT = ROOT / "docs" / "sandbox-sfcc.md"
-CALLS = re.compile(r"(<!-- calls: .*? -->\n).*?(<!-- end of calls -->)", re.DOTALL)
 ANY = "…"
-
-
-def calls_table() -> str:
-    """Every served operation with the published document it follows."""
-    rows = ["| Operation | Call | Does | From |", "|---|---|---|---|"]
-    for one in OPERATIONS:
-        does = " ".join((one.handler.__doc__ or "").split("\n\n")[0].split())
-        path = one.path.replace("/organizations/{organizationId}", "/…").replace("{tail:.+}", "…")
-        rows.append(f"| `{one.id}` | {one.method} `{path}` | {does} | {one.source} |")
-    return "\n".join(rows) + "\n"
 
 
 def blocks(kind: str) -> list[str]:
@@ -127,14 +112,3 @@ def test_every_switch_and_every_control_is_explained() -> None:
     missing = [one.name for one in msgspec.structs.fields(Switches) if f"`{one.name}`" not in text]
     missing += [one.path for one in endpoints(Instance(Config(), 0)) if one.path not in text]
     assert not missing
-
-
-def test_the_list_of_calls_is_the_one_served() -> None:
-    text = DOCUMENT.read_text()
-    assert CALLS.sub(lambda found: found[1] + calls_table() + found[2], text) == text, (
-        "run python -m tests.sandbox.sfcc.test_docs"
-    )
-
-
-if __name__ == "__main__":
-    DOCUMENT.write_text(CALLS.sub(lambda found: found[1] + calls_table() + found[2], DOCUMENT.read_text()))
