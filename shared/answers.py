@@ -61,7 +61,7 @@ def decode(operation: Operation, body: bytes, kind: type[T]) -> T:
         answer: T = _decoder(kind).decode(body)
     except msgspec.ValidationError:
         answer = convert(operation, _parsed(body), kind)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Unreadable("not JSON") from None
     if is_sampled(operation):
         notice(operation, _parsed(body), kind)
@@ -76,6 +76,8 @@ def convert(operation: Operation, value: Any, kind: type[T]) -> T:
     except msgspec.ValidationError as error:
         # msgspec names types and the path; where it would quote a value, only the path is kept.
         raise Unreadable(f"at {_place(error)}") from None
+    except RecursionError:
+        raise Unreadable("nested too deep") from None
 
 
 def parsed(body: bytes) -> Any:
@@ -86,7 +88,7 @@ def parsed(body: bytes) -> Any:
 def _parsed(body: bytes) -> Any:
     try:
         return _generic.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Unreadable("not JSON") from None
 
 
@@ -112,10 +114,10 @@ def in_utc(body: bytes) -> bytes:
 def _as_utc(match: re.Match[bytes]) -> bytes:
     moment, hours, minutes = (part.decode() for part in (match[1], match[2], match[3] or b"00"))
     try:
-        found = datetime.fromisoformat(f"{moment[:26]}{hours}:{minutes}")
-    except ValueError:
+        found = datetime.fromisoformat(f"{moment[:26]}{hours}:{minutes}").astimezone(UTC)
+    except (ValueError, OverflowError):
         return match[0]
-    return b'"' + found.astimezone(UTC).isoformat().replace("+00:00", "Z").encode() + b'"'
+    return b'"' + found.isoformat().replace("+00:00", "Z").encode() + b'"'
 
 
 def without_nulls(value: Any) -> Any:

@@ -47,6 +47,8 @@ IDLE_SECONDS: Final = 10.0
 """An idle connection is given up before the other side does it under a request that is just leaving."""
 ANSWER_BYTES: Final = 64 << 20
 """More than any vendor's page; what is longer is no answer to what was asked."""
+LONGEST_WAIT_SECONDS: Final = 86_400.0
+"""No vendor publishes a longer pause; a slip in the header must not stop an operation for ever."""
 ERROR_BYTES: Final = 1 << 20
 MEMORY_BYTES: Final = 4 << 20
 """What of a file is held in memory before it goes to disk."""
@@ -316,18 +318,18 @@ def _note_answer(call: Call, response: aiohttp.ClientResponse) -> None:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that `Retry-After` asks for; a date counts from the answer's own `Date`."""
+    """Seconds that `Retry-After` asks for; a date counts from the answer's own `Date`. More than a day is a day."""
     value = headers.get("Retry-After", "").strip()
     if value.isascii() and value.isdigit():
-        return float(value)
+        return min(float(value), LONGEST_WAIT_SECONDS)
     until, now = _http_date(value), _http_date(headers.get("Date", ""))
-    return max(0.0, (until - now).total_seconds()) if until and now else None
+    return min(max(0.0, (until - now).total_seconds()), LONGEST_WAIT_SECONDS) if until and now else None
 
 
 def _http_date(value: str) -> datetime | None:
     try:
         return parsedate_to_datetime(value).astimezone(UTC) if value else None
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 

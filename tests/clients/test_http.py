@@ -80,6 +80,9 @@ async def test_a_status_says_what_must_happen_next(name: str, status: int, expec
         ({"Retry-After": "17"}, 17.0),
         ({"Retry-After": "Tue, 24 Nov 2026 12:00:30 GMT", "Date": "Tue, 24 Nov 2026 12:00:00 GMT"}, 30.0),
         ({"Retry-After": "soon"}, None),
+        ({"Retry-After": "9" * 400}, 86_400.0),
+        ({"Retry-After": "Fri, 31 Dec 9999 12:00:00 GMT", "Date": "Tue, 24 Nov 2026 12:00:00 GMT"}, 86_400.0),
+        ({"Retry-After": "Fri, 31 Dec 9999 23:59:59 -1200", "Date": "Tue, 24 Nov 2026 12:00:00 GMT"}, None),
         ({}, None),
     ],
 )
@@ -139,8 +142,10 @@ GARBAGE = b"\x15\x03\x01\x00\x02\x02\x16"
         Reply(body=b'{"unexpected": true}'),
         Reply(body=b"x" * (ANSWER_BYTES + 1)),
         Reply(headers={"Content-Encoding": "gzip"}),
+        Reply(body=b"[" * 200_000),
+        Reply(body=b'{"refunds": "\\ud800", "shop_id": "\\ud800"}'),
     ],
-    ids=["half an answer", "no HTTP", "no JSON", "another answer", "without end", "no gzip"],
+    ids=["half an answer", "no HTTP", "no JSON", "another answer", "without end", "no gzip", "too deep", "half a pair"],
 )
 async def test_an_answer_that_is_none_is_silence(name: str, expected: type[BridgeError], reply: Reply) -> None:
     async with serving(lambda _: reply) as wire, open_session() as session:

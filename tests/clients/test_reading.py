@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from shared import answers, files
-from shared.answers import Unreadable, decode, surprises
+from shared.answers import Unreadable, decode, in_utc, surprises
 from shared.errors import Refused, Transient
 from shared.http import as_json, open_session
 from shared.mirakl import operations as op
@@ -233,6 +233,10 @@ def test_a_time_with_an_offset_or_a_fraction_is_the_same_instant_in_utc() -> Non
         moment = read_order(last_updated_date=text).last_updated_date
         assert moment == datetime(2026, 3, 28, 9, 34, 42, tzinfo=UTC)
         assert moment.utcoffset() is not None and not moment.utcoffset()
+
+
+def test_a_time_that_utc_has_no_room_for_is_left_as_it_came() -> None:
+    assert in_utc(b'["0001-01-01T00:00:00+14:00"]') == b'["0001-01-01T00:00:00+14:00"]'
 
 
 def test_null_is_the_same_as_missing_for_lists_and_objects_too() -> None:
