@@ -20,7 +20,7 @@ from bridge.embedded.places import cache_folder, locked
 VERSION: Final = "6.6.0"
 FETCH_SECONDS: Final = 240
 UNREACHABLE: Final = re.compile(
-    r"error code (E50[234]|EAI_AGAIN|ECONNREFUSED|ECONNRESET|EHOSTUNREACH|ENETUNREACH|ENOTFOUND|E?TIMEDOUT|\w+TIMEOUT)\b"
+    r"error code (E50[234]|EAI_AGAIN|ECONN\w+|E\w+UNREACH|ENOTFOUND|E?TIMEDOUT|\w+TIMEOUT)\b"
 )
 """What npm calls it when nobody answers at the registry."""
 
