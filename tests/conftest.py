@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from bridge.embedded.addresses import addresses
 from bridge.embedded.kafka import blocking
 from shared.database import create_database
+from tests.kit.topics import empty_topics
 
 _numbers = itertools.count(1)
 
@@ -45,3 +47,14 @@ def worker_tag() -> str:
     import uuid
 
     return uuid.uuid4().hex[:10]
+
+
+@pytest.fixture(autouse=True)
+def without_what_others_said(request: pytest.FixtureRequest) -> None:
+    """Whole services read their topics from the beginning, and some tests jump days ahead: each finds them empty.
+
+    Nothing is deleted on a broker that was given: it may hold more than tests.
+    """
+    whole = {"services", "scenarios"} & set(request.path.parts)
+    if whole and "kafka_bootstrap" in request.fixturenames and not os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
+        blocking(empty_topics(request.getfixturevalue("kafka_bootstrap")))

@@ -139,7 +139,7 @@ class Debtor:
         await replica.settle([(one, await replica.attempt(one)) for one in claimed])
         return len(claimed)
 
-    async def to_end(self, replica: Obligations, *, step_seconds: float = 30.0, steps: int = 400) -> None:
+    async def to_end(self, replica: Obligations, *, step_seconds: float = 90.0, steps: int = 400) -> None:
         """Turn, and let time pass, until nothing is open that would run by itself."""
         for _ in range(steps):
             while await self.turn(replica):

@@ -36,11 +36,11 @@ class Member:
     client: ScriptedConsumer
     partitions: tuple[Partition, ...]
 
-    async def to_end(self, *, seconds: float = 60.0) -> None:
+    async def to_end(self, *, seconds: float = 150.0) -> None:
         """Join, apply what is there, and stop when all of it is behind us."""
         await self.until(self.at_end, seconds=seconds)
 
-    async def until(self, holds: Callable[[], bool], *, seconds: float = 60.0) -> None:
+    async def until(self, holds: Callable[[], bool], *, seconds: float = 150.0) -> None:
         """Join, and run until something holds after a poll."""
         stop = asyncio.Event()
         interfere = self.client.polled
@@ -179,7 +179,7 @@ async def make_buckets(relay: Relay) -> None:
     await relay.run(stopped)
 
 
-async def eventually(holds: Callable[[], Any], *, seconds: float = 30.0) -> None:
+async def eventually(holds: Callable[[], Any], *, seconds: float = 120.0) -> None:
     """Wait for the moment, not for a time; `holds` may be a plain or an async function."""
     async with asyncio.timeout(seconds):
         while True:

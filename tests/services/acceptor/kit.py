@@ -164,7 +164,7 @@ class Answering:
         found: list[str] | None = await self.database.fetchval("SELECT steps FROM cases WHERE code = $1", code)
         return found or []
 
-    async def told(self, order_id: str, *last: str, seconds: float = 30.0) -> list[Event]:
+    async def told(self, order_id: str, *last: str, seconds: float = 120.0) -> list[Event]:
         """What the acceptor says of an order, in its order, once it has said one of `last`."""
         consumer = AIOKafkaConsumer(
             "order-decisions",

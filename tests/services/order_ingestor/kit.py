@@ -245,7 +245,7 @@ class Ground:
             await running
 
 
-async def until(holds: Callable[[], Awaitable[object]], seconds: float = 60.0) -> None:
+async def until(holds: Callable[[], Awaitable[object]], seconds: float = 150.0) -> None:
     """Wait for the moment when something holds."""
     async with asyncio.timeout(seconds):
         while not await holds():
