@@ -117,6 +117,7 @@ def mirakl_config(start: datetime) -> SandboxConfig:
             "shipping_types": [ShippingType("STD", "Standard"), ShippingType("EXP", "Express")],
             "acceptance_seconds": 86_400.0,
             "received_seconds": 86_400.0,
+            "behaviour": {"limit_tolerance_seconds": 2.0},
         }
         return msgspec.convert(msgspec.to_builtins(values | more), MarketplaceConfig)
 

@@ -31,6 +31,8 @@ class Behaviour(msgspec.Struct, forbid_unknown_fields=True):
     `Retry-After`; how the platform counts is not published. Here windows slide, per shop and operation."""
     limits: dict[str, list[Window]] = {}
     """Own limits per operation code, as [calls, seconds] windows; an empty list lifts the limit."""
+    limit_tolerance_seconds: float = 0.0
+    """How much sooner than published a call may come: for a sped-up clock, which no two programs read alike."""
     or11_pages_count: bool = False
     """Whether OR11 calls for a further page (offset > 0) or for named orders count towards its limit. Published
     is once a minute, and per page view."""

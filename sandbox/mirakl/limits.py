@@ -69,10 +69,11 @@ class Limits:
         longest = max(seconds for _, seconds in windows)
         while calls and calls[0] <= now - timedelta(seconds=longest):
             calls.popleft()
+        tolerance = timedelta(seconds=call.market.config.behaviour.limit_tolerance_seconds)
         wait = 0.0
         for most, seconds in windows:
             if len(calls) >= most:
-                free = calls[-most] + timedelta(seconds=seconds)
+                free = calls[-most] + timedelta(seconds=seconds) - tolerance
                 wait = max(wait, (free - now).total_seconds())
         if wait > 0:
             call.against("too_frequent", bucket, f"again in {wait:.0f} s at the earliest")

@@ -264,6 +264,7 @@ def shown(order: StoredOrder) -> dict[str, Any]:
         "channelType": document.get("channelType", "storefront"),
         "createdBy": document["createdBy"],
         "custom": {name: value for name, value in document.items() if name.startswith("c_")},
+        "products": [item["productId"] for item in document["productItems"]],
         "shipments": [
             {
                 name: one[name]

@@ -265,3 +265,12 @@ async def test_shops_carriers_and_configuration_can_be_changed_while_it_runs(sel
     (order,) = await seller.sell(state="SHIPPING")
     tracking = {"carrier_code": "DHL", "tracking_number": "1"}
     assert (await seller.call("OR23", json=tracking, order_id=order["order_id"])).status == 400
+
+
+async def test_a_call_may_come_as_much_sooner_as_the_sandbox_tolerates(seller: Seller) -> None:
+    await seller.control("PATCH", "/behaviour/alpha", {"limit_tolerance_seconds": 2.0})
+    assert (await seller.call("OR11")).status == 200
+    await seller.wait(57)
+    assert (await seller.call("OR11")).status == 429
+    await seller.wait(1)
+    assert (await seller.call("OR11")).status == 200
