@@ -189,7 +189,8 @@ class Day:
 
     async def _evening(self) -> None:
         self.tell("The shops are closed. What is under way comes to its end.")
-        await self._until(self._all_answered_and_shipped, 60.0, "every order is answered and shipped")
+        # Parcels of the renamed carrier go on when the marketplaces' lists are read again, a day later.
+        await self._until(self._all_answered_and_shipped, 25.0, "every order is answered and shipped")
 
     async def _all_answered_and_shipped(self) -> bool:
         for shop in SHOPS:
