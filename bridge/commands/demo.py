@@ -26,6 +26,7 @@ def demo(
         bool, typer.Option("--once", help="End by itself after the day, and say in figures how it was.")
     ] = False,
     seed: Annotated[int, typer.Option(help="Another seed is another day.")] = 1,
+    kills: Annotated[int, typer.Option(help="Kill each service so often at random moments.", min=0, max=20)] = 0,
     port: Annotated[int | None, typer.Option(help="Of the control room; any free one, unless given.")] = None,
     folder: Annotated[Path | None, typer.Option(help="Keep settings and logs here.", file_okay=False)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")] = False,
@@ -34,7 +35,7 @@ def demo(
     with tempfile.TemporaryDirectory(prefix="bridge-demo-") as scratch:
         place = (folder or Path(scratch)).absolute()
         place.mkdir(parents=True, exist_ok=True)
-        tally = run(_demo(place, seed, port or free_port(), once))
+        tally = run(_demo(place, seed, kills, port or free_port(), once))
     mistakes = tally.mistakes()
     if as_json:
         print(json.dumps(tally.as_json()))
@@ -43,7 +44,7 @@ def demo(
     raise typer.Exit(1 if mistakes else 0)
 
 
-async def _demo(folder: Path, seed: int, port: int, once: bool) -> Tally:
+async def _demo(folder: Path, seed: int, kills: int, port: int, once: bool) -> Tally:
     # The sandboxes are imported where they are played with: no other command should wait for them.
     from bridge.demo.day import Day, furnish
     from bridge.demo.stage import staged
@@ -57,7 +58,7 @@ async def _demo(folder: Path, seed: int, port: int, once: bool) -> Tally:
     tell("Kafka, PostgreSQL, an open Mirakl, an open SFCC and seven services start.")
     async with staged(folder, seed, port, lambda mirakl: furnish(mirakl, seed)) as stage:
         tell(f"Control room: {stage.room_url} (sign in as {OPERATOR}, password {PASSWORD})")
-        tally = await Day(stage, seed, tell).play()
+        tally = await Day(stage, seed, tell, kills).play()
         tell("The day is over.")
         if not once:
             console.print(f"The control room stays open at {stage.room_url} until Ctrl-C.")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import signal
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -54,6 +55,8 @@ class Day:
     stage: Stage
     seed: int
     tell: Callable[[str], None]
+    kills: int = 0
+    """How often each service is killed at random moments of the trade."""
     tally: Tally = field(default_factory=Tally)
     troubles: dict[str, str] = field(default_factory=dict)
     """Planted trouble, and a word of the code of the case it must open."""
@@ -116,7 +119,10 @@ class Day:
             (16, "The answers to an acceptance and to a created order are lost.", self._lose_answers),
             (26, "SFCC is down for twelve minutes.", self._outage),
         ]
+        deaths = self._deaths()
         for minute in range(TRADE_MINUTES):
+            for name in deaths.get(minute, ()):
+                self.stage.fleet.members[name].signal(signal.SIGKILL)
             while plan and plan[0][0] <= minute:
                 _, text, trouble = plan.pop(0)
                 self.tell(text)
@@ -126,6 +132,14 @@ class Day:
             self.stage.fleet.check()
         for front in fronts:
             await self.stage.mirakl.tell(f"storefronts/{front}", method="DELETE")
+
+    def _deaths(self) -> dict[int, list[str]]:
+        """Which services are killed in which minute."""
+        planned: dict[int, list[str]] = {}
+        for name in self.stage.fleet.members:
+            for minute in self._dice.sample(range(2, TRADE_MINUTES - 2), self.kills):
+                planned.setdefault(minute, []).append(name)
+        return planned
 
     async def _throttle(self) -> None:
         for operation in ("OR11", "STO01"):

@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from secrets import token_hex
 from time import monotonic
 from typing import Any, Final
 
@@ -154,6 +155,8 @@ async def staged(
             KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap_servers,
             DATABASE_URL=postgres.url,
             CONTROL_ROOM_PORT=str(room_port),
+            # Whoever is signed in stays so when the control room starts again.
+            CONTROL_ROOM_SECRET=token_hex(32),
             **world.secrets(),
         )
         fleet = await stack.enter_async_context(Fleet(environment, folder / "logs"))
