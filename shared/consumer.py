@@ -25,7 +25,7 @@ import structlog
 from opentelemetry.trace import Span, SpanKind
 
 from shared import dead_letters, inbox, parking, positions
-from shared.clock import monotonic
+from shared.clock import BusinessClock, monotonic
 from shared.codec import decode, subject_of
 from shared.database import Conflict, Database, Disconnected, Locked, patiently
 from shared.dead_letters import DeadLetter, Limits
@@ -368,6 +368,13 @@ class Consumer:
         if not records:
             return
         plan = self._plan(records) if verdict is None else _planned(verdict)
+        clock = self.outbox.clock
+        ahead = verdict is None and any(letter.rule == "time-in-future" for letter in plan.letters)
+        if ahead and isinstance(clock, BusinessClock):
+            # It may be we who have not noticed yet that business time has moved on.
+            plan.end_spans()
+            await clock.synchronize(self.database)
+            plan = self._plan(records)
         limits = replace(self.limits)
         if reason := limits.exceeded_by(plan.outcomes_dead):
             if len(records) > 1:
