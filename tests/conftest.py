@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from bridge.embedded.addresses import addresses
-from bridge.embedded.kafka import blocking
+from bridge.embedded.server import blocking
 from shared.database import create_database
 from tests.kit.topics import empty_topics
 

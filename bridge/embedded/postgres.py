@@ -6,35 +6,31 @@ import importlib
 import os
 import signal
 import subprocess
-import threading
 import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, Final, Self
+from typing import Any, Self
 
-from bridge.embedded.guard import Guard, end, family_of, is_running, signal_all
-from bridge.embedded.kafka import blocking
-from bridge.embedded.places import claim, free_port, temporary_folder
+from bridge.embedded.guard import end, family_of, is_running, signal_all
+from bridge.embedded.places import free_port
+from bridge.embedded.server import EmbeddedServer, blocking, collected
 from shared.database import create_database, ping
-from shared.errors import Fatal, Transient
-
-START_SECONDS: Final = 30.0
+from shared.errors import Fatal
 
 
-class EmbeddedPostgres:
+class EmbeddedPostgres(EmbeddedServer):
     """A running server; `start` makes one."""
 
-    def __init__(self, folder: Path, port: int, settings: Mapping[str, str], kept: bool) -> None:
-        self.port = port
+    name = "PostgreSQL"
+    # PostgreSQL's fast shutdown: sessions are ended, data is checkpointed.
+    stop_signal = signal.SIGINT
+    start_seconds = 30.0
+
+    def __init__(self, data: Path | None, port: int, settings: Mapping[str, str]) -> None:
+        super().__init__(data, port)
         self.url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
-        self.folder = folder
         self._settings = settings
-        self._kept = kept
-        self._claim: IO[str] | None = None
-        self._process: subprocess.Popen[bytes] | None = None
-        self._guard: Guard | None = None
 
     @classmethod
     def start(
@@ -45,18 +41,10 @@ class EmbeddedPostgres:
         Raises:
             Fatal: it does not start; the text has the end of its log.
         """
-        folder = (data / "postgres") if data else temporary_folder("postgres")
-        postgres = cls(folder, port or free_port(), settings or {}, kept=data is not None)
-        postgres._claim = claim(folder)
+        postgres = cls(data, port or free_port(), settings or {})
         postgres._make_cluster()
         postgres.restart()
         return postgres
-
-    @property
-    def pid(self) -> int:
-        """The postmaster's process."""
-        assert self._process is not None  # `start` made it
-        return self._process.pid
 
     def restart(self) -> None:
         """Start again on the same port with the same data; waits for an answer."""
@@ -68,59 +56,27 @@ class EmbeddedPostgres:
             "max_connections": "200",
         } | dict(self._settings)
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        log = (self.folder / "postgres.log").open("ab")
-        self._process = subprocess.Popen(
-            [str(_binary("postgres")), "-D", str(self.folder / "data"), *options],
-            stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True, **_as_user(),
-        )  # fmt: skip
-        log.close()
-        if self._guard is None:
-            # SIGINT is PostgreSQL's fast shutdown: sessions are ended, data is checkpointed.
-            self._guard = Guard(self.pid, signal.SIGINT, None if self._kept else self.folder)
-        else:
-            self._guard.watch(self.pid)
-        self._wait_for_an_answer()
+        self._launch(
+            [str(_binary("postgres")), "-D", str(self.folder / "data"), *options], lambda: ping(self.url), **_as_user()
+        )
 
     def kill(self) -> None:
         """As a power cut would: the postmaster and all its sessions at once."""
         family = family_of(self.pid)
         signal_all(family, signal.SIGKILL)
-        assert self._process is not None  # it has a pid
-        self._process.wait(10)
+        self._running.wait(10)
         until = time.monotonic() + 10
         while any(is_running(member) for member in family) and time.monotonic() < until:
             time.sleep(0.01)
 
     def terminate(self) -> None:
         """As an orderly shutdown would."""
-        assert self._process is not None  # `start` made it
-        reaper = threading.Thread(target=self._process.wait)
-        reaper.start()
-        end(self.pid, signal.SIGINT)
-        reaper.join(10)
+        with collected(self._running):
+            end(self.pid, self.stop_signal)
 
     def create_database(self, name: str) -> str:
         """A new empty database; its URL."""
         return str(blocking(create_database(self.url, name)))
-
-    def stop(self) -> None:
-        """End it; its data goes too, unless a folder was named."""
-        if self._guard is not None:
-            reaper = threading.Thread(target=self._process.wait) if self._process else None
-            if reaper:
-                reaper.start()
-            self._guard.stop()
-            if reaper:
-                reaper.join(10)
-            self._guard = None
-        if self._claim is not None:
-            self._claim.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, t: TracebackType | None) -> None:
-        self.stop()
 
     def _make_cluster(self) -> None:
         data = self.folder / "data"
@@ -130,25 +86,10 @@ class EmbeddedPostgres:
         done = subprocess.run(
             [str(_binary("initdb")), "-D", str(data), "-U", "postgres", "--auth=trust", "--encoding=UTF8",
              "--locale=C.UTF-8", "--no-sync"],
-            capture_output=True, text=True, timeout=START_SECONDS, check=False, **_as_user(),
+            capture_output=True, text=True, timeout=self.start_seconds, check=False, **_as_user(),
         )  # fmt: skip
         if done.returncode:
             raise Fatal(f"PostgreSQL's data folder {data} could not be made: {done.stderr[-2000:]}")
-
-    def _wait_for_an_answer(self) -> None:
-        until = time.monotonic() + START_SECONDS
-        while time.monotonic() < until:
-            assert self._process is not None  # it was just started
-            if self._process.poll() is not None:
-                break
-            try:
-                blocking(ping(self.url))
-                return
-            except Transient:
-                time.sleep(0.05)
-        log = (self.folder / "postgres.log").read_text(errors="replace")
-        self.stop()
-        raise Fatal(f"PostgreSQL did not start on port {self.port}. The end of its log:\n{log[-3000:]}")
 
 
 def _binary(name: str) -> Path:

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 import structlog
 
-from bridge.embedded.kafka import blocking
+from bridge.embedded.server import blocking
 from shared import consumer, database
 from shared.database import Database, create_database, migrate
 from tests.kit.flow import TABLES

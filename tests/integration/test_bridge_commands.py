@@ -16,7 +16,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from bridge.__main__ import app
-from bridge.embedded.kafka import blocking
+from bridge.embedded.server import blocking
 from shared.database import Database, create_database, migrate
 from shared.dead_letters import DeadLetter, bury
 from shared.events.dead_letters import RecordDeadLettered

@@ -9,7 +9,7 @@ import sys
 from typer.testing import CliRunner
 
 from bridge.__main__ import app
-from bridge.embedded.kafka import blocking
+from bridge.embedded.server import blocking
 from shared.database import Database
 from shared.kafka import Address, topic_mistakes
 from shared.topics import SERVICES, TOPICS

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.embedded.kafka import blocking
+from bridge.embedded.server import blocking
 from shared.codec import decode
 from shared.envelope import from_record
 from shared.events.base import Event

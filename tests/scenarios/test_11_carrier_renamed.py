@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.embedded.kafka import blocking
+from bridge.embedded.server import blocking
 from shared.clock import jump
 from shared.database import create_database
 from shared.events.shipments import ParcelDispatched, ShipmentAnnounced, ShipmentHeld

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.embedded.kafka import blocking
+from bridge.embedded.server import blocking
 from services.control_room.__main__ import MIGRATIONS
 from services.control_room.pages import Room
 from shared.database import Database, create_database, migrate

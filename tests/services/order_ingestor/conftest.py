@@ -9,7 +9,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from bridge.embedded.kafka import blocking
+from bridge.embedded.server import blocking
 from services.order_ingestor.__main__ import MIGRATIONS
 from shared.database import create_database, migrate
 from tests.services.order_ingestor.kit import Ground, Hands, ground, hands

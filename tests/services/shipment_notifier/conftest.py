@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.embedded.kafka import blocking
+from bridge.embedded.server import blocking
 from shared.database import create_database
 from tests.services.shipment_notifier.kit import Room, room
 
