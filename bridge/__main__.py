@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import typer
 
-from bridge.commands import check, dead_letters, demo, init, local, migrate, offsets, probe, republish, sandbox, up
+from bridge.commands import (
+    check,
+    dead_letters,
+    demo,
+    init,
+    ledger,
+    local,
+    migrate,
+    offsets,
+    probe,
+    republish,
+    sandbox,
+    up,
+)
 
 app = typer.Typer(
     help="Keeps a Salesforce B2C Commerce store and its Mirakl marketplace shops in step.",
@@ -20,6 +33,7 @@ app.command("migrate")(migrate.migrate_all)
 app.command("republish")(republish.republish_topic)
 app.add_typer(offsets.app, name="offsets")
 app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(ledger.app, name="ledger")
 app.add_typer(sandbox.app, name="sandbox")
 app.add_typer(probe.app, name="probe")
 

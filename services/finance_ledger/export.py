@@ -1,22 +1,15 @@
-"""The journal for other programs: CSV, JSON lines, or a plain-text journal that hledger and ledger read.
-
-python -m services.finance_ledger.export --format hledger > journal.hledger
-"""
+"""The journal for other programs: CSV, JSON lines, or a plain-text journal that hledger and ledger read."""
 
 from __future__ import annotations
 
-import argparse
-import asyncio
 import csv
 import io
 import json
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from itertools import groupby
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal
 
 from shared.database import Database
-from shared.settings import load
-from shared.topics import LEDGER
 
 Format = Literal["csv", "json", "hledger"]
 COLUMNS: Final = (
@@ -26,6 +19,11 @@ COLUMNS: Final = (
 _AT_ONCE: Final = 5_000
 
 Row = Mapping[str, Any]
+
+
+def heading(form: Format) -> str:
+    """What stands before the first row."""
+    return ",".join(COLUMNS) + "\n" if form == "csv" else ""
 
 
 def written(rows: Iterable[Row], form: Format) -> str:
@@ -71,32 +69,12 @@ async def journal(database: Database, *, at_once: int = _AT_ONCE) -> AsyncIterat
         if len(rows) == at_once:
             # The last entry may go on behind the limit: it comes with the next rows.
             torn = rows[-1]["marketplace"], rows[-1]["entry_id"]
-            rows = [row for row in rows if (row["marketplace"], row["entry_id"]) != torn]
+            whole = [row for row in rows if (row["marketplace"], row["entry_id"]) != torn]
+            if not whole:
+                at_once *= 2
+                continue
+            rows = whole
         if not rows:
             return
         yield rows
         last = rows[-1]["marketplace"], rows[-1]["entry_id"]
-
-
-async def export(form: Format) -> None:
-    """Write the journal to the standard output."""
-    settings = load(LEDGER)
-    async with await Database.connect(
-        settings.database_url, "finance_ledger", application="ledger-export", connections=1,
-        password=settings.database_password,
-    ) as database:  # fmt: skip
-        if form == "csv":
-            print(",".join(COLUMNS))
-        async for rows in journal(database):
-            print(written(rows, form), end="")
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--format", choices=get_args(Format), default="csv", help="how it is written")
-    asyncio.run(export(parser.parse_args(arguments).format))
-
-
-if __name__ == "__main__":
-    main()
