@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -26,9 +26,6 @@ from shared.kafka import MAX_RECORD_BYTES, partition_of
 from shared.telemetry import new_traceparent
 from shared.topics import Topic, topic_of
 
-if TYPE_CHECKING:
-    from shared.handlers import Received
-
 encode_headers = msgspec.msgpack.Encoder().encode
 decode_headers = msgspec.msgpack.Decoder(list[tuple[str, bytes]]).decode
 
@@ -37,6 +34,13 @@ class Now(Protocol):
     """The clock, as far as a publisher needs it."""
 
     def now(self) -> datetime: ...
+
+
+class Cause(Protocol):
+    """What made us publish (a received event), as far as its trace goes on."""
+
+    @property
+    def envelope(self) -> Envelope: ...
 
 
 class TooLarge(Permanent):
@@ -75,7 +79,7 @@ class Transaction(Rows):
         event: Event,
         *,
         sequence: int,
-        cause: Received[Any] | None = None,
+        cause: Cause | None = None,
         time: datetime | None = None,
         traceparent: str | None = None,
     ) -> None:
