@@ -38,6 +38,8 @@ class Member:
         self.log = logs / f"{name}.log"
         self.port = free_port()
         self.starts = 0
+        self.killed = 0
+        """How often it was ended by a SIGKILL that is not part of our own stop."""
         self._environment = dict(environment) | {"HEALTH_PORT": str(self.port)}
         self._process: Process | None = None
 
@@ -78,7 +80,9 @@ class Member:
         finally:
             stopping.cancel()
             self.signal(signal.SIGKILL)
-        return await ending
+        status = await ending
+        self.killed += status == -signal.SIGKILL and not stop.is_set()
+        return status
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal, if the process is there."""

@@ -47,6 +47,7 @@ def demo(
 async def _demo(folder: Path, seed: int, kills: int, port: int, once: bool) -> Tally:
     # The sandboxes are imported where they are played with: no other command should wait for them.
     from bridge.demo.day import Day, furnish
+    from bridge.demo.plan import plan
     from bridge.demo.stage import staged
     from bridge.demo.world import OPERATOR, PASSWORD
 
@@ -58,7 +59,7 @@ async def _demo(folder: Path, seed: int, kills: int, port: int, once: bool) -> T
     tell("Kafka, PostgreSQL, an open Mirakl, an open SFCC and seven services start.")
     async with staged(folder, seed, port, lambda mirakl: furnish(mirakl, seed)) as stage:
         tell(f"Control room: {stage.room_url} (sign in as {OPERATOR}, password {PASSWORD})")
-        tally = await Day(stage, seed, tell, kills).play()
+        tally = await Day(stage, seed, plan(seed, kills), tell).play()
         tell("The day is over.")
         if not once:
             console.print(f"The control room stays open at {stage.room_url} until Ctrl-C.")

@@ -6,6 +6,7 @@ Never from the services' own tables: those could be wrong in the way that the se
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -65,13 +66,17 @@ class Tally:
     totals_wrong: int = 0
     """Orders that do not stand in SFCC once with Mirakl's total."""
     troubles_without_case: int = 0
+    kills: dict[str, int] = field(default_factory=dict)
+    """How often each service was killed."""
+    planned: dict[str, Any] = field(default_factory=dict)
+    """What some of the figures must be."""
     details: list[str] = field(default_factory=list)
     """What a person looks at when the day was not a good one."""
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
         figures = asdict(self) | {"payout_residual": str(self.payout_residual), "seconds": round(self.seconds, 1)}
-        del figures["details"]
+        del figures["details"], figures["planned"]
         return figures
 
     def mistakes(self) -> list[str]:
@@ -91,7 +96,10 @@ class Tally:
             "there are dead letters": self.dead_letters > 0,
             "the vendors' contracts were violated": self.contract_violations > 0,
         }
-        return [text for text, holds in wrong.items() if holds]
+        off = {name: value for name, value in self.planned.items() if getattr(self, name) != value}
+        return [text for text, holds in wrong.items() if holds] + [
+            f"{name} is {getattr(self, name)}, the day was planned with {value}" for name, value in off.items()
+        ]
 
 
 async def listen(stage: Stage) -> Told:
@@ -155,7 +163,7 @@ async def sfcc_orders(stage: Stage) -> list[dict[str, Any]]:
             return found
 
 
-async def count(stage: Stage, tally: Tally, troubles: dict[str, str]) -> None:
+async def count(stage: Stage, tally: Tally, troubles: Mapping[str, str]) -> None:
     """Fill in everything; `troubles` names each planted trouble with a word of the code it must have opened."""
     mirakl, sfcc, told = await stage.mirakl.ask("summary"), await stage.sfcc.ask("summary"), await listen(stage)
     total = Counter(mirakl["total"])

@@ -35,6 +35,9 @@ OPERATOR: Final = "olga"
 PASSWORD: Final = "a-day-of-trade"  # noqa: S105 (of a demo that ends with the process)
 BUFFER: Final = 2
 """Units of every product that no marketplace is shown."""
+PRODUCTS: Final = 64
+NEW: Final = 6
+"""Products at the end of the catalogue that no marketplace has an offer of before the bridge is connected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +80,11 @@ class Product:
     stock: int
 
 
-def products(seed: int, count: int = 64) -> list[Product]:
+def products(seed: int) -> list[Product]:
     """The brand's catalogue."""
     dice = random.Random(f"products-{seed}")
     made = []
-    for n in range(count):
+    for n in range(PRODUCTS):
         cents = dice.randrange(500, 9_000)
         made.append(
             Product(

@@ -11,11 +11,13 @@ import pytest
 
 from bridge.demo import world
 from bridge.demo.operator import Page
+from bridge.demo.plan import OLD_SKUS, TRADE_MINUTES, plan
 from bridge.demo.tally import Tally
 from sandbox.mirakl.config import load_config as load_mirakl
 from sandbox.sfcc.config import load_config as load_sfcc
 from services.control_room.access import People
 from shared.settings import examine
+from shared.topics import LEDGER, SERVICES
 
 START = datetime(2026, 11, 24, 8, tzinfo=UTC)
 
@@ -82,4 +84,31 @@ def test_every_figure_that_must_agree_is_held_against_the_day(name: str, value: 
 
 def test_the_last_line_has_all_figures_and_no_more_than_figures() -> None:
     line = Tally(**GOOD, details=["somebody's business"]).as_json()  # type: ignore[arg-type]
-    assert set(line) == {field.name for field in fields(Tally)} - {"details"}
+    assert set(line) == {field.name for field in fields(Tally)} - {"details", "planned"}
+
+
+def test_a_day_that_was_planned_otherwise_is_not_a_good_one() -> None:
+    planned = {"orders_made": 5, "kills": {"acceptor": 1}}
+    assert Tally(**GOOD, planned=planned, kills={"acceptor": 1}).mistakes() == []  # type: ignore[arg-type]
+    assert Tally(**GOOD, planned=planned | {"orders_made": 6}, kills={"acceptor": 1}).mistakes()  # type: ignore[arg-type]
+    assert Tally(**GOOD, planned=planned, kills={"acceptor": 0}).mistakes()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_a_seeds_day_is_large_enough_and_the_same_however_often_services_are_killed(seed: int) -> None:
+    quiet, deadly = plan(seed), plan(seed, kills=3)
+    assert (quiet.minutes, quiet.answers, quiet.figures()) == (deadly.minutes, deadly.answers, deadly.figures())
+    assert quiet.figures()["orders_made"] >= 300 and quiet.figures()["stock_changes"] >= 2_000
+    assert quiet.figures()["shipments_made"] > quiet.figures()["orders_made"]
+    purchases = [purchase for minute in quiet.minutes for purchase in minute.purchases]
+    for old in OLD_SKUS.values():
+        assert any(old in dict(purchase.lines) for purchase in purchases)
+    assert plan(seed + 1).minutes != quiet.minutes
+
+
+def test_every_service_is_killed_as_often_as_asked_and_the_ledger_once_when_there_is_money_to_book() -> None:
+    assert set(plan(1).kills().values()) == {0}
+    deadly = plan(1, kills=3)
+    assert deadly.kills() == dict.fromkeys(SERVICES, 3)
+    assert all(0 < moment < TRADE_MINUTES for moment, _ in deadly.deaths)
+    assert [name for _, name in deadly.deaths_at_pay_out] == [LEDGER]
