@@ -639,6 +639,24 @@ class Marketplace(Struct, frozen=True, kw_only=True):
     ]
 
 
+class StockAge(Struct, frozen=True, kw_only=True):
+    """When what we know of stock is stale: its offers then keep twice their buffer back, and a case is opened."""
+
+    stale_after_minutes: Annotated[
+        Positive, Meta(description="An OCI place that could not be read for longer is stale.", examples=[30])
+    ] = 15
+    producers_stale_after_minutes: Annotated[
+        Positive | None,
+        Meta(
+            description=(
+                "A source of sources.stock-levels that said nothing for longer is stale; none: its silence only "
+                "means that nothing changed."
+            ),
+            examples=[60],
+        ),
+    ] = None
+
+
 Sources = Annotated[
     tuple[Annotated[str, Meta(min_length=1)], ...],
     Meta(min_length=1, description="CloudEvents sources whose records count.", examples=[["/erp/stock"]]),
@@ -671,6 +689,7 @@ class Configuration(Places, frozen=True, kw_only=True):
             examples=[{"stock-levels": ["/erp/stock"]}],
         ),
     ] = field(default_factory=dict)
+    stock: StockAge = field(default_factory=StockAge)
     sfcc: Sfcc
     marketplaces: Annotated[
         dict[Name, Marketplace], Meta(min_length=1, examples=["worten-pt"], extra={"called": "NAME"})

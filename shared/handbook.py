@@ -501,6 +501,26 @@ _ENTRIES: Final = (
         closes="The first file that is taken.",
     ),
     Entry(
+        code="stock-source-stale",
+        title="Stock is not read any more: what is on show grows old",
+        meaning=(
+            "A place of OCI could not be read, or an outside producer of stock said nothing, for longer than the "
+            "settings allow (`stock.stale_after_minutes`, `stock.producers_stale_after_minutes`). Until its next word "
+            "the offers of its places keep twice their buffer back; none falls to zero for that alone, and an offer "
+            "without a buffer stays as it is. New orders are accepted only on stock that is proven all the same."
+        ),
+        owner_team="operations",
+        severity="high",
+        steps=(
+            "Look for a case shop-unreachable about SFCC: then its steps come first. `bridge check --online` says what "
+            "SFCC answers.",
+            "An outside producer: ask its owner whether it still sends, and to the right topic.",
+            "If it takes long and much is sold, raise the buffer of the shops (rule `stock`), or close them at the "
+            "marketplace.",
+        ),
+        closes="The first successful read, or the producer's next word.",
+    ),
+    Entry(
         code="carrier-unmapped",
         title="A parcel's carrier is unknown to its marketplace",
         meaning=(

@@ -16,13 +16,15 @@ import random
 import re
 import sys
 import traceback
-from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 import structlog
 from opentelemetry import metrics, trace
+from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
@@ -74,6 +76,7 @@ class Metrics:
     money_at_risk = _meter.create_gauge("bridge.orders.money_at_risk", "{unit}", "Of orders to answer, by currency.")
     freshness = _meter.create_gauge("bridge.stock.freshness", "s", "Age of what marketplaces confirm, by quantile.")
     unconfirmed_age = _meter.create_gauge("bridge.stock.unconfirmed_age", "s", "Age of the oldest not confirmed.")
+    source_age = _meter.create_gauge("bridge.stock.source_age", "s", "Since a source of stock was last read or heard.")
     breakers = _meter.create_gauge("bridge.breakers.open", "{account}", "Accounts that are closed off.")
     slowed_down = _meter.create_counter("bridge.budget.slowed_down", "{call}", "Calls answered with 429 or 503.")
     log_fields_dropped = _meter.create_counter("bridge.log.fields_dropped", "{field}", "Log fields not on the list.")
@@ -149,6 +152,34 @@ def start_stage(
         dict(attributes),
         [trace.Link(context_of(link)) for link in links],
     )
+
+
+def begin_trace(name: str, *, attributes: Mapping[str, str | int], links: Sequence[str] = ()) -> str:
+    """Begin a trace with a span that is over at once; the context in which it goes on.
+
+    It is linked to the contexts given and to the current span, such as the reading that found many orders.
+    """
+    current = trace.get_current_span().get_span_context()
+    contexts = [context_of(link) for link in links] + ([current] if current.is_valid else [])
+    span = _tracer.start_span(
+        name, Context(), SpanKind.PRODUCER, dict(attributes), [trace.Link(context) for context in contexts]
+    )
+    span.end()
+    # Where nothing records spans there is none, and the trace still travels.
+    return traceparent_of(span) if span.get_span_context().is_valid else new_traceparent(sampled=True)
+
+
+@contextmanager
+def new_trace(name: str, *, attributes: Mapping[str, str | int]) -> Iterator[None]:
+    """A span that begins a trace and lasts as long as the block, such as one reading; calls stand under it."""
+    span = _tracer.start_span(name, Context(), SpanKind.INTERNAL, dict(attributes))
+    with trace.use_span(span, record_exception=False, set_status_on_exception=False):
+        try:
+            yield
+        except BaseException as error:
+            end_stage(span, error)
+            raise
+    end_stage(span)
 
 
 def end_stage(span: Span, error: BaseException | None = None) -> None:

@@ -67,6 +67,7 @@ BUSINESS: Final = Board(
             (
                 ("max by (quantile) (bridge_stock_freshness_seconds)", "quantile {{quantile}}"),
                 ("max(bridge_stock_unconfirmed_age_seconds)", "oldest not confirmed"),
+                ("max by (source) (bridge_stock_source_age_seconds)", "last word of {{source}}"),
             ),
         ),
         Panel(

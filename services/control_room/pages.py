@@ -246,6 +246,7 @@ class Room:
             "query": request.query,
             "said": self._said(request),
             "open_cases": None,
+            "stale_sources": (),
             "stamp": lambda at: _stamp(at, person, now),
             "ago": lambda at: views.ago(at, now),
             "until": lambda at: views.until(at, now),
@@ -262,7 +263,10 @@ class Room:
 
     async def _render(self, request: web.Request, template: str, **context: Any) -> web.StreamResponse:
         """A page, or the word that it has not changed since the browser read it."""
-        everything = self._context(request) | {"open_cases": await queries.open_cases(self.database)} | context
+        open_cases, stale = await asyncio.gather(
+            queries.open_cases(self.database), queries.stale_sources(self.database)
+        )
+        everything = self._context(request) | {"open_cases": open_cases, "stale_sources": stale} | context
         response = aiohttp_jinja2.render_template(template, request, everything)
         if everything["said"]:
             response.del_cookie(FLASH, path="/")

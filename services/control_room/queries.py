@@ -146,6 +146,15 @@ async def open_cases(database: Database) -> int:
     return int(await database.fetchval("SELECT count(*) FROM room_cases WHERE is_open"))
 
 
+async def stale_sources(database: Database) -> Sequence[Row]:
+    """Open cases of sources of stock that are stale, the longest first: every page says so."""
+    return await database.fetch(
+        """SELECT case_id, coalesce(facts->>'source', about) AS source,
+                  coalesce((facts->>'not read since')::timestamptz, opened_at) AS since
+           FROM room_cases WHERE is_open AND code = 'stock-source-stale' ORDER BY 3, 1"""
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class CaseFilter:
     """Which cases to list; empty fields ask for nothing."""

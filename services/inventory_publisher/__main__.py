@@ -4,7 +4,8 @@ Reads    SFCC's availability; stock-levels (also fed by outside producers), offe
          mappings, operator-actions
 Writes   stock-levels, offer-stocks, cases; stock imports at Mirakl (STO01)
 Owns     the schema inventory_publisher
-Asks     a person, through an exception case, when a shop would fall to zero, or when Mirakl refuses a line
+Asks     a person, through an exception case, when a shop would fall to zero, when Mirakl refuses a line, or when a
+         source of stock is stale
 
 The newest number of an offer goes out in the next free slot of its shop, whatever the order in which news arrived, and
 counts as shown only when the marketplace's own result of that very import confirms the line.
@@ -13,18 +14,20 @@ counts as shown only when the marketplace's own result of that very import confi
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
 from services.inventory_publisher.folding import Folding, reference
 from services.inventory_publisher.mirakl_shop import ShopClient
-from services.inventory_publisher.numbers import Numbers, place_of
+from services.inventory_publisher.numbers import Numbers, Place, place_of
 from services.inventory_publisher.proving import Proving
 from services.inventory_publisher.reading import EVERY, Feed, pause
 from services.inventory_publisher.sending import Sending
+from services.inventory_publisher.sources import Source, Sources
 from shared.breaker import Breaker
 from shared.budget import CallBudget
 from shared.clients import sfcc_client
@@ -60,15 +63,19 @@ async def serve(
         numbers = Numbers({(shop.marketplace_name, shop.shop_id): shop for shop in settings.shops})
         await numbers.learn_terms(database)
         breaker, leases = Breaker(database, clock, service.instance), Leases(database, service.instance)
+        folding, sources = Folding(numbers), Sources(outbox)
+        read, told = read_sources(settings), producers(settings)
         known = service.consume(reference(), name=f"{INVENTORY}-reference")
-        service.consume(Folding(numbers).handlers(), after=known, sources=sources_of(settings, outbox.source))
-        service.loop("tend", Tending(service, numbers, breaker).run)
+        service.consume(folding.handlers(), after=known, sources=sources_of(settings, outbox.source))
+        tending = Tending(service, numbers, breaker, sources, told, folding.heard, [*read.values(), *told])
+        service.loop("tend", tending.run)
         for place, site in {place_of(shop): shop.shop.site for shop in settings.shops}.items():
             if place.kind != "inventory-list":
                 oci = sfcc_client(session, settings.sfcc, site, CallBudget(database, clock), clock, orders=False)
                 name = f"read {place.kind} {place.name}"
                 beat = service.beat(name, 600.0)
-                service.loop(name, Feed(place, oci, outbox, clock, breaker, leases, beat, every).run)
+                feed = Feed(place, read[place], oci, outbox, clock, breaker, leases, sources, beat, every)
+                service.loop(name, feed.run)
         for shop in settings.shops:
             gate = CallBudget(database, clock, partner=shop.marketplace.integration == "partner")
             client = ShopClient(session, shop, gate)
@@ -84,13 +91,37 @@ def sources_of(settings: ServiceSettings, own: str) -> dict[str, frozenset[str]]
     return {"stock-levels": frozenset({own}) | settings.sources.get("stock-levels", frozenset())}
 
 
+def read_sources(settings: ServiceSettings) -> dict[Place, Source]:
+    """The places of OCI, and how long each may go unread."""
+    limit = timedelta(minutes=settings.configuration.stock.stale_after_minutes)
+    places = {place_of(shop) for shop in settings.shops}
+    return {
+        place: Source(f"oci/{place.text}", limit, (place.text,)) for place in places if place.kind != "inventory-list"
+    }
+
+
+def producers(settings: ServiceSettings) -> list[Source]:
+    """The outside producers whose silence is limited."""
+    minutes = settings.configuration.stock.producers_stale_after_minutes
+    if minutes is None:
+        return []
+    return [Source(name, timedelta(minutes=minutes)) for name in sorted(settings.sources.get("stock-levels", ()))]
+
+
 @dataclass(slots=True)
 class Tending:
-    """What comes round by itself: terms that people changed, holds that nobody has to decide any more."""
+    """What comes round by itself: terms that people changed, sources that are silent, holds that nobody has to decide
+    any more.
+    """
 
     service: Service
     numbers: Numbers
     breaker: Breaker
+    sources: Sources
+    producers: Sequence[Source]
+    heard: dict[str, set[str]]
+    """By source, since the last look: see `Folding.heard`."""
+    all_sources: Sequence[Source]
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`."""
@@ -104,6 +135,7 @@ class Tending:
     async def round(self, stop: asyncio.Event) -> None:
         """Once."""
         outbox = self.service.outbox
+        await self.listen()
         await self.numbers.learn_terms(outbox.database)
         for shop in self.numbers.shops:
 
@@ -117,6 +149,15 @@ class Tending:
             await self.numbers.close_empty_holds(tx)
             await tx.execute("DELETE FROM falls WHERE at < $1", tx.time - FALLS_KEPT)
         await self.breaker.tend(outbox)
+
+    async def listen(self) -> None:
+        """Note which producers spoke, and how old the last word of every source is."""
+        for producer in self.producers:
+            places = self.heard.pop(producer.name, None)
+            said = replace(producer, places=tuple(places or ()))
+            await self.sources.note(said, heard=places is not None)
+        await self.sources.forget_others(source.name for source in self.all_sources)
+        await self.sources.tell_ages(self.service.clock.now())
 
 
 if __name__ == "__main__":

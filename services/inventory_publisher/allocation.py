@@ -1,6 +1,7 @@
 """How many units an offer shows: pure.
 
-max(0, share x ATS - buffer - units on open marketplace orders), per pack, at most the cap
+max(0, share x ATS - buffer - units on open marketplace orders), per pack, at most the cap. While the source of the ATS
+is stale the buffer counts twice, but no offer falls to zero for that alone.
 """
 
 from __future__ import annotations
@@ -54,19 +55,29 @@ class Shown:
 
     quantity: int
     rule: str
+    buffers: int = 1
+    """How often the buffer is kept back."""
 
 
-def shown(stock: Stock, terms: Terms, open_units: Decimal, pack: int) -> Shown:
-    """What an offer of `pack` units shows."""
+def shown(stock: Stock, terms: Terms, open_units: Decimal, pack: int, *, stale: bool = False) -> Shown:
+    """What an offer of `pack` units shows; `stale` says that the source of its stock is."""
     if stock.removed:
         return Shown(0, "removed")
     if stock.perpetual:
         return Shown(PERPETUAL_UNITS if terms.cap is None else terms.cap, "perpetual")
+    buffers = 2 if stale and terms.buffer else 1
     left = stock.ats * terms.allocation_percent / 100 - terms.buffer - open_units
-    quantity = min(MOST, int(left // pack)) if left > 0 else 0
+    quantity = _packs(left, pack)
+    if buffers == 2:
+        quantity = max(_packs(left - terms.buffer, pack), min(1, quantity))
     if terms.cap is not None and quantity > terms.cap:
-        return Shown(terms.cap, "cap")
-    return Shown(quantity, "share - buffer - open" if pack == 1 else "share - buffer - open, per pack")
+        return Shown(terms.cap, "cap", buffers)
+    rule = "share - buffer - open" if buffers == 1 else "share - twice the buffer - open"
+    return Shown(quantity, rule if pack == 1 else f"{rule}, per pack", buffers)
+
+
+def _packs(units: Decimal, pack: int) -> int:
+    return min(MOST, int(units // pack)) if units > 0 else 0
 
 
 def lines_that_ask(order: OrderFacts, *, adopted: bool) -> Iterable[OrderLine]:

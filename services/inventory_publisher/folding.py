@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
@@ -37,6 +37,8 @@ class Folding:
     """The handlers."""
 
     numbers: Numbers
+    heard: dict[str, set[str]] = field(default_factory=dict)
+    """The places that each source of stock levels has spoken of since somebody took note of it."""
 
     def handlers(self) -> Handlers:
         """All of them; types that share a function are handed over in one batch."""
@@ -72,6 +74,7 @@ class Folding:
         newest: dict[tuple[str, str, str], Received[StockLevelReported | StockProductRemoved]] = {}
         for received in events:
             event = received.event
+            self.heard.setdefault(received.envelope.source, set()).add(f"{event.place_kind}/{event.place}")
             key = event.product_id, event.place_kind, event.place
             known = newest.get(key)
             if known is None or _age(known) < _age(received):

@@ -18,6 +18,7 @@ import msgspec
 
 from services.inventory_publisher.allocation import Stock, Terms, shown
 from services.inventory_publisher.guard import Falls, is_mass, window
+from services.inventory_publisher.sources import is_degraded
 from shared.cases import case_id_of, close_cases, open_case
 from shared.clock import monotonic
 from shared.database import Database, Rows
@@ -44,6 +45,11 @@ class Place(NamedTuple):
 
     kind: str
     name: str
+
+    @property
+    def text(self) -> str:
+        """The place as rows of sources name it."""
+        return f"{self.kind}/{self.name}"
 
 
 class OfferKey(NamedTuple):
@@ -153,7 +159,12 @@ class Numbers:
             return
         levels = {
             (row["product_id"], Place(row["place_kind"], row["place"])): row
-            for row in await tx.fetch("SELECT * FROM levels WHERE product_id = ANY($1)", products)
+            for row in await tx.fetch(
+                """SELECT l.*, EXISTS (SELECT 1 FROM stock_sources WHERE stale_since IS NOT NULL
+                                       AND l.place_kind || '/' || l.place = ANY(places)) AS stale
+                   FROM levels AS l WHERE product_id = ANY($1)""",
+                products,
+            )
         }
         asked = await self._open_units(tx, products)
         changed: list[Offer] = []
@@ -165,7 +176,7 @@ class Numbers:
                 continue  # SFCC has said nothing of it yet: what the marketplace shows stays.
             terms, units = self.terms[offer.shop], asked.get((offer.product_id, place), _NONE)
             stock = Stock(level["ats"], level["perpetual"], level["removed"])
-            number = shown(stock, terms, units, offer.pack)
+            number = shown(stock, terms, units, offer.pack, stale=level["stale"])
             before = offer.quantity, offer.ats, offer.open_units, offer.as_of, offer.rule
             after = number.quantity, stock.ats, units, level["as_of"], number.rule
             offer.dirty = again or offer.quantity != number.quantity
@@ -180,13 +191,15 @@ class Numbers:
             offer.version += 1
             changed.append(offer)
             tx.publish(
-                self._computed(offer, terms, tx.time), sequence=offer.version, cause=causes.get(offer.product_id)
+                self._computed(offer, terms, number.buffers, tx.time),
+                sequence=offer.version,
+                cause=causes.get(offer.product_id),
             )
         for shop in sorted(falls):
             await self._judge(tx, shop, falls[shop], changed)
         await _write(tx, changed)
 
-    def _computed(self, offer: Offer, terms: Terms, now: datetime) -> OfferStockComputed:
+    def _computed(self, offer: Offer, terms: Terms, buffers: int, now: datetime) -> OfferStockComputed:
         assert offer.quantity is not None
         assert offer.ats is not None
         assert offer.open_units is not None
@@ -200,10 +213,11 @@ class Numbers:
             computed_at=now,
             pack_quantity=offer.pack,
             allocation_percent=terms.allocation_percent,
-            buffer=Decimal(terms.buffer),
+            buffer=Decimal(terms.buffer * buffers),
             open_units=offer.open_units,
             cap=terms.cap,
             rule=offer.rule or "",
+            degraded=buffers > 1,
         )
 
     async def _open_units(self, tx: Transaction, products: Sequence[str]) -> dict[tuple[str, Place], Decimal]:
@@ -353,8 +367,14 @@ class Numbers:
             self.terms[key] = await STOCK_RULE.find(rows, *key, settings_terms(shop))
 
     async def apply_terms(self, tx: Transaction, shop: ShopKey) -> bool:
-        """Compute some more offers of a shop whose terms have changed; whether there are more to do."""
-        text = msgspec.json.encode(self.terms[shop]).decode() + "/".join(self.places[shop])
+        """Compute some more offers of a shop whose terms have changed; whether there are more to do.
+
+        That its stock has become stale, or is fresh again, is such a change.
+        """
+        place = self.places[shop]
+        text = msgspec.json.encode(self.terms[shop]).decode() + "/".join(place)
+        if await is_degraded(tx, place.text):
+            text += " stale"
         row = await tx.fetchrow("SELECT terms, recompute_after FROM shops WHERE (marketplace, shop) = ($1, $2)", *shop)
         after = row["recompute_after"] if row is not None and row["terms"] == text else ""
         if after is None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -19,6 +19,7 @@ from typing import Final, Literal, NamedTuple
 import structlog
 
 from services.inventory_publisher.numbers import AT_ONCE, Place
+from services.inventory_publisher.sources import Source, Sources
 from shared.breaker import Breaker
 from shared.clients import SFCC_ACCOUNT
 from shared.clock import BusinessClock
@@ -57,11 +58,13 @@ class Feed:
     """The reading of one place."""
 
     place: Place
+    source: Source
     client: SfccClient
     outbox: Outbox
     clock: BusinessClock
     breaker: Breaker
     leases: Leases
+    sources: Sources
     beat: Callable[[], None] = lambda: None
     every: timedelta = EVERY
 
@@ -89,11 +92,15 @@ class Feed:
 
     async def read_patiently(self) -> None:
         """One round; what fails is tried again in the next one."""
+        heard = False
         try:
             async with self.breaker.guard(SFCC_ACCOUNT, self.outbox):
                 await self.read()
+            heard = True
         except (Refused, Transient, UnknownOutcome) as error:
             log.warning("stock_not_read", place=self.place.name, error=type(error).__name__, reason=str(error))
+        with suppress(Transient):
+            await self.sources.note(self.source, heard=heard)
 
     async def read(self) -> None:
         """The base where one is due, the changes since, and what was reserved meanwhile."""
@@ -219,6 +226,7 @@ class Feed:
             if state.status in ("FAILED", "STOPPED", "EXPIRED") or self.clock.now() > ends:
                 raise Transient(f"the export of {self.place.name} is {state.status}: another one is asked for")
             await self.clock.sleep_until(self.clock.now() + EXPORT_LOOKS)
+            await self.sources.note(self.source, heard=False)
             self.beat()
 
     async def _take_base(self, batch: Sequence[Seen], export_id: str, started: datetime) -> None:

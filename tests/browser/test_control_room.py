@@ -14,7 +14,7 @@ from playwright.async_api import Browser, Page, expect
 from services.control_room.pages import Room
 from shared.events.cases import CaseClosed
 from tests.kit.flow import NOW
-from tests.kit.pages import PASSWORD, Teller, captured, project, received, unmapped_sku
+from tests.kit.pages import PASSWORD, Teller, captured, project, received, stale_source, unmapped_sku
 
 SKU_CASE = "/cases/unmapped-sku/worten-pt/W-58213377-A/SOCKS-6PACK"
 PAGES = {
@@ -196,6 +196,22 @@ async def test_pages_keep_fresh_by_themselves_and_leave_alone_what_somebody_type
         )
         await expect(page.locator("#menu-cases")).to_contain_text("7")
         assert await page.input_value("[name=q]") == "half a wor"
+
+
+async def test_a_banner_comes_and_goes_with_a_stale_source_of_stock(browser: Browser, address: str, room: Room) -> None:
+    opened = stale_source(NOW)
+    closed = CaseClosed(case_id=opened.case_id, code=opened.code, outcome="cause-fixed", closed_at=NOW)
+    async with visiting(browser, address, PHONE) as page:
+        await page.goto("/offers")
+        async with room.database.transaction() as rows:
+            await project(rows, [received(opened, 1)])
+        await expect(page.locator("#degraded")).to_contain_text("Stock of oci/group/eu-warehouses is stale.")
+        for scheme in SCHEMES:
+            await page.emulate_media(color_scheme=scheme)
+            assert await page.evaluate(LOOK) == []
+        async with room.database.transaction() as rows:
+            await project(rows, [received(closed, 2)])
+        await expect(page.locator("#degraded")).to_be_empty()
 
 
 async def test_a_case_that_closes_while_somebody_looks_takes_its_form_away(

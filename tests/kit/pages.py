@@ -146,6 +146,24 @@ async def served(room: Room) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
+def stale_source(at: datetime, source: str = "oci/group/eu-warehouses") -> CaseOpened:
+    """A place of OCI that cannot be read."""
+    about = f"stock-source/{source}"
+    return CaseOpened(
+        case_id=f"stock-source-stale/{about}",
+        code="stock-source-stale",
+        service="inventory-publisher",
+        about=about,
+        title="Stock is not read any more: what is on show grows old",
+        what_to_do="1. Look whether SFCC answers.",
+        owner_team="operations",
+        severity="high",
+        opened_at=at,
+        due_at=at + timedelta(hours=1),
+        facts={"source": source, "not read since": (at - timedelta(minutes=15)).isoformat()},
+    )
+
+
 # Parts of a day -------------------------------------------------------------------------------------
 
 

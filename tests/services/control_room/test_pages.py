@@ -24,7 +24,7 @@ from shared.handlers import Received
 from shared.mappings import SKUS, Product
 from shared.outbox import decode_headers, republish
 from tests.kit.flow import NOW, FixedClock
-from tests.kit.pages import Teller, captured, day, project, received, sell, unmapped_sku
+from tests.kit.pages import Teller, captured, day, project, received, sell, stale_source, unmapped_sku
 from tests.services.control_room.visitor import forms_of, visit
 
 
@@ -116,6 +116,24 @@ async def test_an_orders_page_tells_its_story_across_all_stages_with_links_to_it
     trace = teller.told[0].envelope.traceparent
     assert trace is not None
     assert f"http://localhost:16686/trace/{trace.split('-')[1]}" in html
+
+
+async def test_while_a_source_of_stock_is_stale_every_page_says_so_with_the_way_to_its_case(
+    room: Room, database: Database, case_id: str
+) -> None:
+    opened = stale_source(NOW)
+    closed = CaseClosed(case_id=opened.case_id, code=opened.code, outcome="cause-fixed", closed_at=NOW)
+    pages = ("/", "/cases", case_url(case_id), "/orders", "/offers", "/mappings/sku", "/rules", "/payouts", "/audit")
+    async with visit(room, "vera") as visitor:
+        assert "is stale" not in await visitor.get("/")
+        await tell(database, received(opened, 1))
+        for path in pages:
+            html = await visitor.get(path)
+            assert html.count("Stock of oci/group/eu-warehouses is stale.") == 1, path
+            assert (NOW - timedelta(minutes=15)).isoformat() in html, path
+            assert f'href="{case_url(opened.case_id)}"' in html, path
+        await tell(database, received(closed, 2))
+        assert "is stale" not in await visitor.get("/")
 
 
 async def test_what_a_marketplace_sends_cannot_write_html(room: Room, database: Database) -> None:

@@ -26,7 +26,7 @@ from sandbox.sfcc.config import Config as SfccConfig
 from sandbox.sfcc.config import LocationGroup
 from sandbox.sfcc.instance import Instance
 from services.inventory_publisher.__main__ import MIGRATIONS, serve
-from shared.clock import BusinessClock, set_speed
+from shared.clock import BusinessClock, jump, set_speed
 from shared.codec import decode
 from shared.database import Database, migrate
 from shared.envelope import from_record
@@ -157,6 +157,16 @@ class Ground:
     async def fault(self, **rule: Any) -> None:
         """A call to Mirakl goes wrong."""
         await self.control(self.mirakl_url, "POST", "/faults", rule)
+
+    async def out(self, seconds: float) -> None:
+        """SFCC takes no connection for so long; 0 ends it."""
+        await self.control(self.sfcc_url, "POST", "/outage", {"seconds": seconds, "status": 0})
+
+    async def jump(self, by: timedelta) -> None:
+        """Time passes, for the service and for both remote systems."""
+        await jump(self.database, by)
+        self.mirakl.clock.advance(by.total_seconds())
+        self.sfcc.clock.advance(by.total_seconds())
 
     async def behave(self, **choices: Any) -> None:
         await self.control(self.mirakl_url, "PATCH", "/behaviour/alpha", choices)
@@ -332,8 +342,12 @@ async def ground(
     products: int = 12,
     oci: bool = True,
     shop: str = "",
+    more: str = "",
 ) -> AsyncIterator[Ground]:
-    """Both sandboxes and an empty, migrated database. Without `oci` only outside producers tell of stock."""
+    """Both sandboxes and an empty, migrated database. Without `oci` only outside producers tell of stock.
+
+    `shop` are settings of shop 2001, `more` are further tables.
+    """
     tag = f"m{uuid.uuid4().hex[:8]}"
     config = SfccConfig(clock_speed=speed, product_count=products)
     config.groups = [LocationGroup(id=tag, locations=["warehouse_north", "warehouse_south"] if oci else [])]
@@ -352,6 +366,7 @@ async def ground(
             tag=tag,
             shop=shop,
         )
+        + more
     )
     settings = load(INVENTORY, {"BRIDGE_CONFIG": str(path)} | SECRETS)
     await migrate(settings.database_url, "inventory_publisher", MIGRATIONS)

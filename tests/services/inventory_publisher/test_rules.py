@@ -10,6 +10,7 @@ import pytest
 from services.inventory_publisher.allocation import Stock, Terms, shown
 from services.inventory_publisher.guard import Falls, is_mass
 from services.inventory_publisher.reading import changed_at
+from services.inventory_publisher.sources import is_stale
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
@@ -45,6 +46,33 @@ def test_a_removed_product_shows_nothing_and_a_perpetual_one_its_cap() -> None:
     assert shown(Stock(Decimal(9), removed=True), Terms(), Decimal(0), 1).quantity == 0
     assert shown(Stock(Decimal(0), perpetual=True), Terms(cap=20), Decimal(0), 1).quantity == 20
     assert shown(Stock(Decimal(0), perpetual=True), Terms(), Decimal(5), 1).quantity == 999
+
+
+@pytest.mark.parametrize(
+    ("ats", "terms", "pack", "quantity"),
+    [
+        ("10", Terms(buffer=2), 1, 6),
+        ("10", Terms(buffer=2, cap=7), 1, 6),
+        ("10", Terms(buffer=2, cap=5), 1, 5),
+        ("4", Terms(buffer=2), 1, 1),
+        ("3", Terms(buffer=2), 1, 1),
+        ("2", Terms(buffer=2), 1, 0),
+        ("20", Terms(buffer=2), 6, 2),
+        ("8", Terms(buffer=2), 6, 1),
+        ("10", Terms(), 1, 10),
+    ],
+)
+def test_while_its_source_is_stale_an_offer_keeps_twice_the_buffer_back_and_never_falls_to_zero_for_that(
+    ats: str, terms: Terms, pack: int, quantity: int
+) -> None:
+    found = shown(Stock(Decimal(ats)), terms, Decimal(0), pack, stale=True)
+    assert (found.quantity, found.buffers) == (quantity, 2 if terms.buffer else 1)
+
+
+def test_a_source_is_stale_once_its_last_word_is_older_than_its_limit() -> None:
+    limit = timedelta(minutes=15)
+    assert not is_stale(NOON - limit, NOON, limit)
+    assert is_stale(NOON - limit - timedelta(seconds=1), NOON, limit)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,10 @@
+"""When each source of stock was last read or heard, and which are stale."""
+
+from shared.database import apply_sql_beside
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade() -> None:
+    apply_sql_beside(__file__)

@@ -1,0 +1,8 @@
+-- Each source of stock: the places it speaks for (kind/name), when it was last read or heard, or first expected, and
+-- since when it is stale. Offers of a stale source's places keep twice their buffer back.
+CREATE TABLE stock_sources (
+    source      text        PRIMARY KEY,
+    places      text[]      NOT NULL,
+    heard_at    timestamptz NOT NULL,
+    stale_since timestamptz
+);
