@@ -20,12 +20,14 @@ from pathlib import Path
 from typing import Final
 
 TERMINATE_SECONDS: Final = 10.0
+STOP_SECONDS: Final = 120.0
+"""To end and to clean up: a folder of hundreds of databases takes its time on a busy disk."""
 
 
 class Guard:
     """The parent's end."""
 
-    def __init__(self, pid: int, stop_signal: signal.Signals, remove: Path | None) -> None:
+    def __init__(self, pid: int, stop_signal: signal.Signals, remove: Path | None = None) -> None:
         self._process = subprocess.Popen(
             # By its path, not as a module: it needs nothing but the standard library and starts at once.
             [sys.executable, __file__, str(int(stop_signal)), str(remove or "")],
@@ -45,7 +47,7 @@ class Guard:
         assert self._process.stdin is not None  # as above
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
-        self._process.wait(TERMINATE_SECONDS * 3)
+        self._process.wait(STOP_SECONDS)
 
 
 def family_of(pid: int) -> list[int]:

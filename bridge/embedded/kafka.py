@@ -23,7 +23,7 @@ class EmbeddedKafka(EmbeddedServer):
     """A running broker; `start` makes one."""
 
     name = "Kafka"
-    stop_signal = signal.SIGTERM
+    stop_signal = drop_signal = signal.SIGTERM
     start_seconds = 60.0
 
     def __init__(self, data: Path | None, port: int, properties: Mapping[str, str]) -> None:

@@ -23,8 +23,9 @@ class EmbeddedPostgres(EmbeddedServer):
     """A running server; `start` makes one."""
 
     name = "PostgreSQL"
-    # PostgreSQL's fast shutdown: sessions are ended, data is checkpointed.
+    # PostgreSQL's fast shutdown: sessions are ended, data is checkpointed. The immediate one leaves that out.
     stop_signal = signal.SIGINT
+    drop_signal = signal.SIGQUIT
     start_seconds = 30.0
 
     def __init__(self, data: Path | None, port: int, settings: Mapping[str, str]) -> None:

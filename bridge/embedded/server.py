@@ -25,6 +25,8 @@ class EmbeddedServer:
     """As people call it."""
     stop_signal: ClassVar[signal.Signals]
     """The signal of an orderly shutdown."""
+    drop_signal: ClassVar[signal.Signals]
+    """The signal of a quick one, for data that goes with the server."""
     start_seconds: ClassVar[float]
     """How long it may take until it answers (real time)."""
 
@@ -76,7 +78,9 @@ class EmbeddedServer:
                 command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True, **options
             )
         if self._guard is None:
-            self._guard = Guard(self.pid, self.stop_signal, None if self._kept else self.folder)
+            self._guard = (
+                Guard(self.pid, self.stop_signal) if self._kept else Guard(self.pid, self.drop_signal, self.folder)
+            )
         else:
             self._guard.watch(self.pid)
         until = time.monotonic() + self.start_seconds
