@@ -170,9 +170,10 @@ def begin_trace(name: str, *, attributes: Mapping[str, str | int], links: Sequen
 
 
 @contextmanager
-def new_trace(name: str, *, attributes: Mapping[str, str | int]) -> Iterator[None]:
+def new_trace(name: str, *, attributes: Mapping[str, str | int], links: Sequence[str] = ()) -> Iterator[None]:
     """A span that begins a trace and lasts as long as the block, such as one reading; calls stand under it."""
-    span = _tracer.start_span(name, Context(), SpanKind.INTERNAL, dict(attributes))
+    linked = [trace.Link(context_of(link)) for link in links]
+    span = _tracer.start_span(name, Context(), SpanKind.INTERNAL, dict(attributes), linked)
     with trace.use_span(span, record_exception=False, set_status_on_exception=False):
         try:
             yield

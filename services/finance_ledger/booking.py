@@ -36,6 +36,7 @@ from shared.events.keys import billing_cycle_key, open_cycle_key, order_key
 from shared.mappings import Mapped, MappingTable
 from shared.money import Money
 from shared.outbox import Transaction
+from shared.telemetry import begin_trace
 
 ACCOUNTS: Final = MappingTable("account", Mapped)
 """Where finance wants types that we do not know: the type's name to an account."""
@@ -270,7 +271,7 @@ async def _post(
     booking = Book(tx, marketplace)
     await booking.draw(wanted)
     orders = await _orders(tx, marketplace, shop, ids)
-    traces = {one: row["traceparent"] for one, row in orders.items()}
+    traces = {one: _begin_trace(marketplace, one, row["traceparent"]) for one, row in orders.items()}
     for line in fresh:
         rule = rules[line.type]
         booking.enter(
@@ -279,12 +280,18 @@ async def _post(
         )  # fmt: skip
     for was, old_rule, now, count in corrected:
         await _correct(booking, shop, was, old_rule, now, rules[now.type], count, traces.get(now.order_id or ""))
-    _end_expectations(booking, shop, orders, {one.order_id for one in fresh if one.type in SALES})
-    await _tell_nets(booking, shop, orders)
+    _end_expectations(booking, shop, orders, {one.order_id for one in fresh if one.type in SALES}, traces)
+    await _tell_nets(booking, shop, orders, traces)
     await booking.write()
     await _keep_orders(tx, marketplace, orders)
     for kind in sorted({line.type for line in fresh if rules[line.type].account == SUSPENSE}):
         await _ask_for_account(tx, marketplace, shop, kind, [line for line in fresh if line.type == kind])
+
+
+def _begin_trace(marketplace: str, order_id: str, orders: str | None) -> str:
+    """Money is booked days after its order: that is a trace of its own, linked to the order's."""
+    key = order_key(marketplace, order_id)
+    return begin_trace("book transactions", attributes={"bridge.order": key}, links=[orders] if orders else [])
 
 
 def _entry_id(line: Line, count: int) -> str:
@@ -392,10 +399,16 @@ def _standing(row: Mapping[str, Any]) -> Expectation | None:
     return Expectation(gross=Money(row["gross"], currency), commission=Money(row["commission"], currency))
 
 
-def _end_expectations(booking: Book, shop: str, orders: Mapping[str, dict[str, Any]], sold: set[str | None]) -> None:
+def _end_expectations(
+    booking: Book,
+    shop: str,
+    orders: Mapping[str, dict[str, Any]],
+    sold: set[str | None],
+    traces: Mapping[str, str],
+) -> None:
     for order_id, row in orders.items():
         if order_id in sold:
-            _expect(booking, shop, row, None, row["traceparent"])
+            _expect(booking, shop, row, None, traces[order_id])
 
 
 def _expect(booking: Book, shop: str, row: dict[str, Any], wanted: Expectation | None, traceparent: str | None) -> None:
@@ -455,7 +468,7 @@ async def expect(
         )
 
 
-async def _tell_nets(booking: Book, shop: str, orders: Mapping[str, dict[str, Any]]) -> None:
+async def _tell_nets(booking: Book, shop: str, orders: Mapping[str, dict[str, Any]], traces: Mapping[str, str]) -> None:
     """Tell what orders bring, where that has changed."""
     found = await booking.tx.fetch(
         """SELECT order_id, figure, currency, sum(amount) AS amount, max(updated_at) AS as_of FROM lines
@@ -477,7 +490,7 @@ async def _tell_nets(booking: Book, shop: str, orders: Mapping[str, dict[str, An
         if before is not None and msgspec.structs.replace(before, as_of=now.as_of) == now:
             continue
         row["figures"] = msgspec.json.encode(now).decode()
-        booking.tell(_net_changed(booking.marketplace, shop, order_id, now), row["traceparent"])
+        booking.tell(_net_changed(booking.marketplace, shop, order_id, now), traces[order_id])
 
 
 def _net_changed(marketplace: str, shop: str, order_id: str, now: Figures) -> OrderNetChanged:

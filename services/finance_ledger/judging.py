@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
+from opentelemetry.trace import SpanKind
 
 from services.finance_ledger.posting import MANUAL, PAYMENT, SUSPENSE
 from services.finance_ledger.reconciling import Part, Sums, Verdict, reconcile
@@ -17,7 +18,10 @@ from shared.events.finance import Difference, PayoutReconciled, PayoutReported
 from shared.mirakl.finance import BillingCycle
 from shared.money import Money
 from shared.outbox import Transaction
+from shared.telemetry import begin_trace, end_stage, start_stage, traceparent_of
 
+_MOST_LINKS: Final = 100
+"""Of one span; the SDK keeps 128. Each order's own bookings are linked to it in any case."""
 SETTLING: Final = timedelta(days=1)
 """So long after its end, lines may still be on their way into a cycle that is not paid yet."""
 
@@ -49,8 +53,13 @@ async def report(tx: Transaction, marketplace: str, shop: str, cycles: Iterable[
         if row is None:
             continue
         news += 1
-        tx.publish(event, sequence=row["version"])
         about = payout_ref(marketplace, cycle.id)
+        traceparent = begin_trace("report payout", attributes={"bridge.payout": about})
+        await tx.execute(
+            "UPDATE cycles SET traceparent = $3 WHERE marketplace = $1 AND cycle = $2",
+            *(marketplace, cycle.id, traceparent),
+        )
+        tx.publish(event, sequence=row["version"], traceparent=traceparent)
         if event.state == "FAILED":
             await open_case(
                 tx,
@@ -143,9 +152,25 @@ async def judge(tx: Transaction, marketplace: str, cycle: str) -> Verdict | None
         *(verdict.carried_over, verdict.recovered, not settled),
     )
     if news:
-        tx.publish(event, sequence=row["version"] + 1)
+        tx.publish(event, sequence=row["version"] + 1, traceparent=await _traced(tx, row))
     await _ask(tx, row, event, verdict, sums)
     return verdict
+
+
+async def _traced(rows: Rows, cycle: Mapping[str, Any]) -> str:
+    """The comparison goes on where the payout was reported; it is linked to orders whose money is in it."""
+    found = await rows.fetch(
+        """SELECT DISTINCT o.traceparent FROM lines AS l JOIN orders AS o USING (marketplace, order_id)
+           WHERE l.marketplace = $1 AND l.cycle = $2 AND o.traceparent IS NOT NULL LIMIT $3""",
+        *(cycle["marketplace"], cycle["cycle"], _MOST_LINKS),
+    )
+    about = {"bridge.payout": payout_ref(cycle["marketplace"], cycle["cycle"])}
+    links = [row["traceparent"] for row in found]
+    if cycle["traceparent"] is None:
+        return begin_trace("reconcile payout", attributes=about, links=links)
+    span = start_stage("reconcile payout", cycle["traceparent"], SpanKind.INTERNAL, attributes=about, links=links)
+    end_stage(span)
+    return traceparent_of(span)
 
 
 async def _sums(rows: Rows, cycle: Mapping[str, Any]) -> Sums:

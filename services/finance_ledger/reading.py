@@ -31,6 +31,7 @@ from shared.mirakl.finance import Transaction as Booked
 from shared.money import Money
 from shared.outbox import Outbox, Transaction
 from shared.settings import ShopSettings
+from shared.telemetry import new_trace
 
 log = structlog.get_logger(__name__)
 
@@ -99,7 +100,8 @@ class Reading:
     async def _guarded(self, read: Callable[[], Awaitable[object]]) -> bool:
         try:
             async with self.breaker.guard(self.shop.account, self.outbox):
-                await read()
+                with new_trace("read money", attributes={"bridge.account": self.shop.account}):
+                    await read()
         except (Refused, Transient, UnknownOutcome) as error:
             log.warning("money_not_read", account=self.shop.account, error=type(error).__name__, reason=str(error))
             return False

@@ -13,7 +13,6 @@ from typing import Final
 
 import msgspec
 import structlog
-from opentelemetry.trace import SpanKind
 
 from services.order_ingestor import reading, store
 from services.order_ingestor.creation import Adopt, Hold, Leave, Terms, Wait, country_cause, judge, sku_cause
@@ -29,7 +28,7 @@ from shared.mirakl.orders import Order, UnreadableOrder
 from shared.obligations import Kind, Owed, owe_all
 from shared.outbox import Transaction
 from shared.settings import ShopSettings
-from shared.telemetry import end_stage, new_traceparent, start_stage, traceparent_of
+from shared.telemetry import begin_trace
 from shared.topics import INGESTOR
 
 log = structlog.get_logger(__name__)
@@ -370,11 +369,7 @@ def causes_of(marketplace: str, kind: str, left: str) -> list[str]:
 
 def _begin_trace(facts: OrderFacts) -> str:
     """The trace of an order begins where it is captured; all that is done for it continues it."""
-    span = start_stage(
-        "capture order", new_traceparent("orders"), SpanKind.PRODUCER, attributes={"bridge.order": facts.key}
-    )
-    end_stage(span)
-    return traceparent_of(span)
+    return begin_trace("capture order", attributes={"bridge.order": facts.key})
 
 
 def _tried(seen: Seen) -> Seen:

@@ -36,6 +36,7 @@ from shared.outbox import Transaction
 from shared.settings import ShopSettings
 from shared.sfcc.client import SAME_LOGIN_SECONDS, SfccClient
 from shared.sfcc.orders import Order
+from shared.telemetry import new_trace
 
 PATIENT: Final = Retry(first_seconds=2.0, longest_seconds=120.0, for_seconds=None, until_due=False)
 """An order that was sold is created, however long SFCC is away; its due time only says which comes first."""
@@ -337,9 +338,14 @@ class Desk:
         pending = await self._unlinked(request)
         if not pending:
             return Linked()
-        answers = await self.mirakl[request.marketplace, request.shop].write_order_references(
-            [SellerReference(order_id=order_id, order_reference_for_seller=no) for order_id, no in pending.items()]
-        )
+        client = self.mirakl[request.marketplace, request.shop]
+        traces = await store.traces_of(self.database, request.marketplace, pending)
+        with new_trace(
+            "write numbers", attributes={"bridge.account": f"{request.marketplace}/{request.shop}"}, links=traces
+        ):
+            answers = await client.write_order_references(
+                [SellerReference(order_id=order_id, order_reference_for_seller=no) for order_id, no in pending.items()]
+            )
         refused = {
             one.order_id: "; ".join(f"{error.code} {error.field}".strip() for error in one.errors)[:300]
             for one in answers

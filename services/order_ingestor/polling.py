@@ -29,6 +29,7 @@ from shared.mirakl.client import MiraklClient
 from shared.mirakl.orders import OrdersPage
 from shared.outbox import Outbox, Transaction
 from shared.settings import ShopSettings
+from shared.telemetry import new_trace
 
 log = structlog.get_logger(__name__)
 
@@ -77,7 +78,8 @@ class Poll:
         """One broken shop stops nobody: the breaker asks for a person, and the next round tries again."""
         try:
             async with self.breaker.guard(self.shop.account, self.outbox):
-                await read()
+                with new_trace("read orders", attributes={"bridge.account": self.shop.account}):
+                    await read()
         except (Refused, Transient, UnknownOutcome) as error:
             log.warning("orders_not_read", account=self.shop.account, error=type(error).__name__, reason=str(error))
 

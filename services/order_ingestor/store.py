@@ -234,3 +234,14 @@ async def erase_older(rows: Rows, marketplace: str, before: datetime, now: datet
         [row["order_id"] for row in found],
     )
     return len(found)
+
+
+async def traces_of(rows: Rows | Database, marketplace: str, order_ids: Iterable[str]) -> list[str]:
+    """The contexts in which these orders were captured."""
+    found = await rows.fetch(
+        """SELECT traceparent FROM orders
+           WHERE marketplace = $1 AND order_id = ANY($2) AND traceparent IS NOT NULL ORDER BY order_id""",
+        marketplace,
+        list(order_ids),
+    )
+    return [row["traceparent"] for row in found]

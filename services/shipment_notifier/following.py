@@ -9,6 +9,7 @@ from typing import Final
 
 import structlog
 from msgspec.structs import replace
+from opentelemetry.trace import SpanKind
 
 from services.shipment_notifier import store
 from services.shipment_notifier.announcing import with_facts, with_parcel, with_word
@@ -25,6 +26,7 @@ from shared.handlers import Handlers, Received, react, react_batch
 from shared.mappings import CARRIERS
 from shared.obligations import settle_by_person
 from shared.outbox import Transaction
+from shared.telemetry import end_stage, is_sampled, start_stage, traceparent_of
 from shared.topics import NOTIFIER
 
 log = structlog.get_logger(__name__)
@@ -66,7 +68,8 @@ class Following:
         orders = await store.claim(tx, [(one.event.marketplace, one.event.order_id) for one in events])
         for received in events:
             key = received.event.marketplace, received.event.order_id
-            orders[key] = with_facts(orders[key], received.event)
+            order = with_facts(orders[key], received.event)
+            orders[key] = replace(order, traceparent=order.traceparent or received.envelope.traceparent)
         await self.desk.go_on(tx, list(orders.values()))
 
     async def note_parcels(self, events: Sequence[Received[DispatchEvent]], tx: Transaction) -> None:
@@ -76,7 +79,7 @@ class Following:
             event = received.event
             key = event.marketplace, event.order_id
             order = with_word(orders[key], event)
-            orders[key] = replace(order, traceparent=received.envelope.traceparent or order.traceparent)
+            orders[key] = replace(order, traceparent=_joined(order, received.envelope.traceparent))
             parcel = order.parcel(event.parcel_id)
             if isinstance(event, ParcelWithdrawn) and parcel is not None and parcel.stage in UNDER_WAY:
                 await self._ask_about_withdrawn(tx, order, event)
@@ -181,3 +184,23 @@ async def take_list(tx: Transaction, marketplace: str, platform: Platform, chang
         "UPDATE orders SET look_at = $2 WHERE marketplace = $1 AND dispatched_at IS NOT NULL", marketplace, tx.time
     )
     return gone
+
+
+def _joined(order: Order, parcels: str | None) -> str | None:
+    """The context in which an order's parcel goes on: its own, days after the order's, and linked to that.
+
+    Where whoever speaks of the parcel keeps no trace, the order's goes on.
+    """
+    if parcels is None or order.traceparent is None or not is_sampled(parcels):
+        return order.traceparent or parcels
+    if parcels.split("-")[1] == order.traceparent.split("-")[1]:
+        return parcels
+    span = start_stage(
+        "join parcel and order",
+        parcels,
+        SpanKind.INTERNAL,
+        attributes={"bridge.order": order.key},
+        links=[order.traceparent],
+    )
+    end_stage(span)
+    return traceparent_of(span)

@@ -32,6 +32,7 @@ from shared.outbox import Outbox
 from shared.settings import ShopSettings
 from shared.sfcc.client import SfccClient
 from shared.sfcc.orders import Order as SfccOrder
+from shared.telemetry import begin_trace, new_trace
 
 log = structlog.get_logger(__name__)
 
@@ -112,7 +113,12 @@ class Warehouse:
     async def run(self, stop: asyncio.Event) -> None:
         """Read until `stop`."""
         lease = f"shipment-notifier/sfcc/{self.site}"
-        await self.ground.come_round(lease, SFCC_ACCOUNT, self.read, self.every, stop, self.beat)
+
+        async def read() -> int:
+            with new_trace("read shipments", attributes={"bridge.site": self.site}):
+                return await self.read()
+
+        await self.ground.come_round(lease, SFCC_ACCOUNT, read, self.every, stop, self.beat)
 
     async def read(self) -> int:
         """Every order that changed since the last reading; how many dispatches were news."""
@@ -163,7 +169,8 @@ class Warehouse:
                     continue
                 for event in events:
                     sequence += 1
-                    tx.publish(event, sequence=sequence)
+                    traceparent = begin_trace("notice parcel", attributes={"bridge.order": event.key})
+                    tx.publish(event, sequence=sequence, traceparent=traceparent)
                 count += len(events)
                 changed.append((*key, sequence, msgspec.json.encode(after).decode()))
             if changed:
