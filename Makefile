@@ -24,7 +24,7 @@ demo: $(READY) ## a day of trade between two sandboxes, with the control room op
 	@$(PY) -m bridge demo $(ARGS)
 
 test: $(READY) ## run the whole suite; starts real Kafka and PostgreSQL unless their addresses are given
-	@$(PY) -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(READY) ## format, lint, types, layers, schema drift, the fast tests
 	@$(PY) -m ruff format --check .

@@ -16,6 +16,12 @@ from tests.kit.topics import empty_topics
 _numbers = itertools.count(1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files of long tests come first; workers take files in this order."""
+    long = {item.path for item in items if item.get_closest_marker("long")}
+    items.sort(key=lambda item: item.path not in long)
+
+
 @pytest.fixture(scope="session")
 def servers() -> Iterator[tuple[str, str]]:
     """Kafka's bootstrap servers and PostgreSQL's URL: environment, else Docker, else embedded."""
