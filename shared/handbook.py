@@ -543,8 +543,9 @@ _ENTRIES: Final = (
         code="carrier-gone",
         title="A carrier in use is no longer on the marketplace's list",
         meaning=(
-            "The marketplace's list of carriers is read once a day. A carrier that parcels were announced with, or "
-            "that the table maps to, was removed or renamed: the next parcel with it would wait."
+            "The marketplace's list of carriers is read once a day, and again when it refuses a carrier that the list "
+            "has; each shop may ask once a day. A carrier that parcels were announced with, or that the table maps "
+            "to, was removed or renamed: parcels with it wait."
         ),
         owner_team="operations",
         severity="high",

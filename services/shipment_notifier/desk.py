@@ -72,8 +72,10 @@ log = structlog.get_logger(__name__)
 PATIENT: Final = Retry(first_seconds=2.0, longest_seconds=120.0, for_seconds=None, until_due=False)
 """A parcel that left is announced, however long its marketplace is away."""
 DUE_AFTER: Final = timedelta(hours=1)
+LOOK_AGAIN: Final = timedelta(minutes=1)
 OBSERVED: Final = "observe-mode"
 UNMAPPED: Final = "carrier-unmapped"
+GONE: Final = "carrier-gone"
 NOT_SHOWN: Final = "shipment-not-shown"
 _ASKS: Final = {
     "no-tracking": "shipment-without-tracking",
@@ -83,6 +85,8 @@ _ASKS: Final = {
     REFUSED: "shipment-refused",
 }
 """Reasons to wait that a person is asked about, order by order."""
+_OF_CONTENT: Final = (400, 422)
+"""Refusals of what a call says. Mirakl publishes no code for a carrier that it does not know."""
 
 
 class Announce(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,8 +158,10 @@ class Desk:
 
     # Decide -----------------------------------------------------------------------------------------
 
-    async def go_on(self, tx: Transaction, orders: Sequence[Order]) -> None:
-        """Decide on orders whose rows are locked, owe what follows, ask what is to be asked, and write them."""
+    async def go_on(self, tx: Transaction, orders: Sequence[Order], *, again: bool = False) -> None:
+        """Decide on orders whose rows are locked, owe what follows, ask what is to be asked, and write them.
+
+        With `again`, they are looked at once more a little later, as are those that wait for a marketplace's list."""
         marketplaces = {order.marketplace for order in orders if order.parcels}
         platforms = await store.platforms(tx, marketplaces) if marketplaces else {}
         mapped = {
@@ -167,6 +173,8 @@ class Desk:
         after: list[Order] = []
         owed: list[Owed] = []
         waits: dict[Key, list[str]] = {}
+        look_at: dict[Key, datetime] = {}
+        doubted: set[str] = set()
         used: list[tuple[str, str, str]] = []
         asked: dict[tuple[str, str], str] = {}
         # Whose parcel left first comes first.
@@ -180,6 +188,11 @@ class Desk:
 
                 follows = plan(order, found, platform.several if platform else None)
                 order = await self._follow(tx, order, follows, platform, owed, asked)
+                awaits_list = any(_awaits_list(order, one, platform, tx.time) for one in follows.holds)
+                if awaits_list:
+                    doubted.add(name)
+                if awaits_list or again:
+                    look_at[name, order.order_id] = tx.time + LOOK_AGAIN
                 words = [one.carrier for one in follows.holds if one.carrier]
                 words += [word(one.carrier) for one in order.parcels if one.held == REFUSED]
                 waits[name, order.order_id] = [_mapping(name, left) for left in words]
@@ -191,7 +204,9 @@ class Desk:
             after.append(order)
         await owe_all(tx, owed)
         await store.note_used(tx, used, tx.time)
-        await store.write(tx, after, waits)
+        await store.write(tx, after, waits, look_at)
+        for name in sorted(doubted):
+            await store.doubt(tx, name, tx.time)
 
     async def _follow(
         self,
@@ -218,7 +233,8 @@ class Desk:
             if live:
                 order = self._owe_correction(order, correction, owed)
         for hold in follows.holds:
-            order = await self._hold(tx, order, hold, platform, asked)
+            if not _awaits_list(order, hold, platform, tx.time):
+                order = await self._hold(tx, order, hold, platform, asked)
         await self._close(tx, order, before)
         return order
 
@@ -327,7 +343,7 @@ class Desk:
             # One question per word: many parcels wait for the same, and ordering a long list for each takes time.
             key = order.marketplace, hold.carrier
             if key not in asked:
-                asked[key] = await ask_for_carrier(
+                asked[key] = await _asked_already(tx, *key) or await ask_for_carrier(
                     tx, UNMAPPED, order.marketplace, hold.carrier, platform, gone=hold.gone, shop=order.shop,
                     due_at=order.deadline, more={"order": order.order_id, "as written": parcel.carrier or ""},
                 )  # fmt: skip
@@ -399,7 +415,7 @@ class Desk:
                 parcel = replace(parcel, stage="sent", shipment_id=shipment_id, sent_at=tx.time)
                 await self.go_on(tx, [with_parcel(order, parcel)])
             case GivenUp() as refusal:
-                await self._refused(tx, order, refusal)
+                await self._refused(tx, order, refusal, payload.told)
 
     async def settle_found(self, tx: Transaction, account: str, shown: Sequence[Shipment]) -> int:
         """Settle calls that nobody knows the end of, where Mirakl shows their effect; how many.
@@ -476,7 +492,7 @@ class Desk:
             return  # What replaced it follows.
         match settled.outcome:
             case GivenUp() as refusal:
-                await self._refused(tx, order, refusal, None if payload.then_ship else parcel)
+                await self._refused(tx, order, refusal, payload.told, None if payload.then_ship else parcel)
             case Done() if not payload.then_ship:
                 parcel = replace(parcel, telling_sent=True, sent_at=parcel.sent_at or tx.time)
                 await self.go_on(tx, [with_parcel(order, parcel)])
@@ -501,16 +517,20 @@ class Desk:
         order = await self._locked(tx, settled.payload)
         match settled.outcome:
             case GivenUp() as refusal:
-                await self._refused(tx, order, refusal)
+                await self._refused(tx, order, refusal, None)
             case Done():
                 for parcel in order.parcels:
                     if parcel.stage == "owed":
                         order = with_parcel(order, replace(parcel, stage="sent", sent_at=tx.time))
                 await self.go_on(tx, [order])
 
-    async def _refused(self, tx: Transaction, order: Order, refusal: GivenUp, only: Parcel | None = None) -> None:
+    async def _refused(
+        self, tx: Transaction, order: Order, refusal: GivenUp, told: Told | None, only: Parcel | None = None
+    ) -> None:
         """Nothing was sent. The parcels wait until a person or a warehouse says something new; a tracking that was
-        refused is not sent again by itself."""
+        refused is not sent again by itself.
+
+        With a carrier `told` by its code, the refusal may be about that: the list is read again at once."""
         case_id = await open_case(
             tx,
             "shipment-refused",
@@ -541,7 +561,11 @@ class Desk:
                 sequence=order.version,
                 traceparent=order.traceparent,
             )
-        await self.go_on(tx, [order])
+        code = told.carrier_code if told is not None and refusal.status in _OF_CONTENT else None
+        # Of what is refused while the list is noted, that does not know yet.
+        await self.go_on(tx, [order], again=code is not None)
+        if code is not None:
+            await store.doubt(tx, order.marketplace, tx.time, code=code)
 
     async def _locked(self, tx: Transaction, payload: Announce | Track | Ship) -> Order:
         key = payload.marketplace, payload.order_id
@@ -724,6 +748,23 @@ async def ask_for_carrier(
         due_at=due_at,
         facts=facts | dict(more or {}),
     )
+
+
+async def _asked_already(tx: Transaction, marketplace: str, left: str) -> str | None:
+    """The case that the list's own change has opened about a word."""
+    found: str | None = await tx.fetchval(
+        "SELECT case_id FROM cases WHERE cause = $1 AND code = $2 AND closed_at IS NULL",
+        _mapping(marketplace, left),
+        GONE,
+    )
+    return found
+
+
+def _awaits_list(order: Order, hold: Hold, platform: Platform | None, now: datetime) -> bool:
+    """Whether a parcel's carrier is unknown by a list that is read again before a person is asked about it."""
+    if hold.carrier is None or platform is None or _known(order, hold.parcel_id).held == hold.reason:
+        return False
+    return platform.is_awaited(now)
 
 
 def hold_ref(order: Order) -> str:

@@ -13,8 +13,8 @@ from opentelemetry.trace import SpanKind
 
 from services.shipment_notifier import store
 from services.shipment_notifier.announcing import with_facts, with_parcel, with_word
-from services.shipment_notifier.carriers import Found, resolve
-from services.shipment_notifier.desk import UNMAPPED, Desk, ask_for_carrier, hold_ref
+from services.shipment_notifier.carriers import Found, Unknown, resolve
+from services.shipment_notifier.desk import GONE, UNMAPPED, Desk, ask_for_carrier, hold_ref
 from services.shipment_notifier.model import UNDER_WAY, Order
 from services.shipment_notifier.store import Key, Platform
 from shared import mappings, rules
@@ -31,7 +31,6 @@ from shared.topics import NOTIFIER
 
 log = structlog.get_logger(__name__)
 
-GONE: Final = "carrier-gone"
 IN_USE: Final = timedelta(days=90)
 """A word that was sent within is one that the warehouse writes."""
 AT_ONCE: Final = 200
@@ -157,32 +156,36 @@ async def close_found(tx: Transaction, words: set[tuple[str, str]]) -> None:
 async def take_list(tx: Transaction, marketplace: str, platform: Platform, changed: str) -> list[str]:
     """Note what was read of a marketplace; the words in use that its list does not explain any more.
 
-    They are asked about before the next parcel. What waited for the list, or for a carrier that is back, goes on.
+    They are asked about before the next parcel, and what was asked before is asked again with a list that has
+    `changed`. What waited for the list, or for a carrier that is back, goes on.
     """
+    # Orders are locked before their marketplace, here as everywhere.
+    await store.call_up_all(tx, marketplace, tx.time)
     await store.keep_platform(tx, marketplace, platform)
     mapped = await CARRIERS.all(tx, marketplace)
     used = await store.used(tx, marketplace, tx.time - IN_USE)
-    gone, known = [], set()
-    for left in sorted(mapped.keys() | used.keys()):
-        found = resolve(left, mapped.get(left), platform.carriers)
-        if isinstance(found, Found):
-            known.add((marketplace, left))
-            continue
-        gone.append(left)
-        code = found.gone or used.get(left)
-        await ask_for_carrier(
-            tx, GONE, marketplace, left, platform, gone=code, more={"changes of the list": changed} if changed else None
-        )
+    prefix = f"mapping/{marketplace}/{CARRIERS.kind}/"
     asked = await tx.fetch(
         "SELECT cause FROM cases WHERE closed_at IS NULL AND code = ANY($1) AND cause LIKE $2",
         [UNMAPPED, GONE],
-        f"mapping/{marketplace}/{CARRIERS.kind}/%",
+        f"{prefix}%",
     )
-    words = {(marketplace, row["cause"].split("/", 3)[3]) for row in asked}
-    await close_found(tx, words | known)
-    await tx.execute(
-        "UPDATE orders SET look_at = $2 WHERE marketplace = $1 AND dispatched_at IS NOT NULL", marketplace, tx.time
-    )
+    words = {row["cause"].removeprefix(prefix) for row in asked}
+    await close_found(tx, {(marketplace, left) for left in words | mapped.keys() | used.keys()})
+    unknown = {
+        left: found
+        for left in sorted(words | mapped.keys() | used.keys())
+        if isinstance(found := resolve(left, mapped.get(left), platform.carriers), Unknown)
+    }
+    if changed:
+        for left in unknown:
+            await close_cases(tx, cause=prefix + left, outcome="overtaken", explanation="Asked with the changed list.")
+    gone = [left for left in unknown if left in mapped or left in used]
+    for left in gone:
+        code = unknown[left].gone or used.get(left)
+        await ask_for_carrier(
+            tx, GONE, marketplace, left, platform, gone=code, more={"changes of the list": changed} if changed else None
+        )
     return gone
 
 

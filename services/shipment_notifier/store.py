@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
@@ -19,6 +19,10 @@ _listed: Final = msgspec.json.Decoder(tuple[Listed, ...]).decode
 
 Key = tuple[str, str]
 """Marketplace and Mirakl order id."""
+FRESH: Final = timedelta(minutes=5)
+"""A list that was read within is the marketplace's own, as far as a question for a person goes."""
+PATIENCE: Final = timedelta(minutes=5)
+"""So long a question waits for a new reading at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,16 @@ class Platform:
     """An order may have several shipments (PC01)."""
     carriers: tuple[Listed, ...]
     read_at: datetime
+    doubted_at: datetime | None = None
+    """Since when something speaks against the list: it is to be read again."""
+    in_vain: bool = False
+    """That was tried, and the list could not be read."""
+
+    def is_awaited(self, now: datetime) -> bool:
+        """Whether a new reading comes before a person is asked about what this one does not explain."""
+        if self.read_at > now - FRESH:
+            return False
+        return self.doubted_at is None or (not self.in_vain and self.doubted_at > now - PATIENCE)
 
 
 async def claim(rows: Rows, keys: Iterable[Key]) -> dict[Key, Order]:
@@ -64,8 +78,10 @@ async def read(database: Database, key: Key) -> Order | None:
     return None if data is None else _order(data)
 
 
-async def write(rows: Rows, orders: Sequence[Order], waits_for: Mapping[Key, Iterable[str]]) -> None:
-    """Write orders whose rows are locked; nothing is left to look at again."""
+async def write(
+    rows: Rows, orders: Sequence[Order], waits_for: Mapping[Key, Iterable[str]], look_at: Mapping[Key, datetime]
+) -> None:
+    """Write orders whose rows are locked; they are looked at again where `look_at` says when."""
     if not orders:
         return
     lines = [
@@ -77,15 +93,16 @@ async def write(rows: Rows, orders: Sequence[Order], waits_for: Mapping[Key, Ite
             "\x1f".join(dict.fromkeys(waits_for.get((order.marketplace, order.order_id), ()))),
             min((parcel.dispatched_at for parcel in order.parcels if parcel.stage == "waiting"), default=None),
             min((one.sent_at for one in order.parcels if one.sent_at is not None), default=None),
+            look_at.get((order.marketplace, order.order_id)),
         )
         for order in orders
     ]
     await rows.execute(
         """UPDATE orders AS o SET shop = n.shop, data = n.data::jsonb, dispatched_at = n.dispatched_at,
-                  waits_for = string_to_array(n.waits_for, E'\\x1f'), open_since = n.open_since, look_at = NULL
+                  waits_for = string_to_array(n.waits_for, E'\\x1f'), open_since = n.open_since, look_at = n.look_at
            FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[],
-                       $7::timestamptz[])
-                AS n(marketplace, order_id, shop, data, waits_for, dispatched_at, open_since)
+                       $7::timestamptz[], $8::timestamptz[])
+                AS n(marketplace, order_id, shop, data, waits_for, dispatched_at, open_since, look_at)
            WHERE o.marketplace = n.marketplace AND o.order_id = n.order_id""",
         *zip(*lines, strict=True),
     )
@@ -95,6 +112,18 @@ async def call_up(rows: Rows, causes: Iterable[str], now: datetime) -> None:
     """Let all orders that wait for one of these be looked at again."""
     await rows.execute(
         "UPDATE orders SET look_at = $2 WHERE waits_for && $1::text[] AND waits_for <> '{}'", sorted(set(causes)), now
+    )
+
+
+async def call_up_all(rows: Rows, marketplace: str, now: datetime) -> None:
+    """Let all of a marketplace's orders with parcels that wait be looked at again."""
+    await rows.execute(
+        """UPDATE orders AS o SET look_at = $2 FROM (
+               SELECT marketplace, order_id FROM orders WHERE marketplace = $1 AND dispatched_at IS NOT NULL
+               ORDER BY order_id FOR UPDATE) AS w
+           WHERE o.marketplace = w.marketplace AND o.order_id = w.order_id""",
+        marketplace,
+        now,
     )
 
 
@@ -124,20 +153,48 @@ async def still_open(database: Database, marketplace: str, shop: str, *, limit: 
 async def platforms(rows: Rows | Database, marketplaces: Iterable[str]) -> dict[str, Platform]:
     """What is known of marketplaces."""
     found = await rows.fetch("SELECT * FROM platforms WHERE marketplace = ANY($1)", sorted(set(marketplaces)))
-    return {row["marketplace"]: Platform(row["several"], _listed(row["carriers"]), row["read_at"]) for row in found}
+    return {
+        row["marketplace"]: Platform(
+            row["several"], _listed(row["carriers"]), row["read_at"], row["doubted_at"], row["in_vain"]
+        )
+        for row in found
+    }
 
 
 async def keep_platform(rows: Rows, marketplace: str, platform: Platform) -> None:
-    """Note what was read of a marketplace."""
+    """Note what was read of a marketplace; what was in doubt before is settled."""
     await rows.execute(
-        """INSERT INTO platforms (marketplace, several, carriers, read_at) VALUES ($1, $2, $3::jsonb, $4)
+        """INSERT INTO platforms AS p (marketplace, several, carriers, read_at) VALUES ($1, $2, $3::jsonb, $4)
            ON CONFLICT (marketplace) DO UPDATE SET several = excluded.several, carriers = excluded.carriers,
-               read_at = excluded.read_at""",
+               read_at = excluded.read_at, in_vain = false,
+               doubted_at = CASE WHEN p.doubted_at > excluded.read_at THEN p.doubted_at END""",
         marketplace,
         platform.several,
         _encode(platform.carriers).decode(),
         platform.read_at,
     )
+
+
+async def doubt(rows: Rows, marketplace: str, now: datetime, *, code: str | None = None) -> None:
+    """Let a marketplace's list be read again: once for all that speaks against it.
+
+    With `code`, which the marketplace refused, only where the list has that carrier: else it explains the refusal.
+    """
+    await rows.execute(
+        """UPDATE platforms SET doubted_at = $2, in_vain = false
+           WHERE marketplace = $1 AND doubted_at IS NULL
+             AND ($3::text IS NULL OR carriers @> jsonb_build_array(jsonb_build_object('code', $3::text)))""",
+        marketplace,
+        now,
+        code,
+    )
+
+
+async def doubt_in_vain(rows: Rows, marketplace: str, now: datetime) -> None:
+    """The list could not be read again: whatever waits for that asks with the one that is known."""
+    # Orders are locked before their marketplace, here as everywhere.
+    await call_up_all(rows, marketplace, now)
+    await rows.execute("UPDATE platforms SET in_vain = true WHERE marketplace = $1", marketplace)
 
 
 async def note_used(rows: Rows, used: Iterable[tuple[str, str, str]], now: datetime) -> None:

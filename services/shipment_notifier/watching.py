@@ -21,10 +21,12 @@ from services.shipment_notifier.model import Order
 from services.shipment_notifier.store import Key, Platform
 from services.shipment_notifier.warehouse import SeenParcel, has_left, news, whose
 from shared.breaker import Breaker
+from shared.budget import NoSlot
 from shared.cases import close_cases, open_case
 from shared.clients import SFCC_ACCOUNT
 from shared.clock import BusinessClock
 from shared.cursors import Cursor, move_cursor, read_cursor
+from shared.database import patiently
 from shared.errors import Refused, Transient, UnknownOutcome
 from shared.leases import Lease, Leases
 from shared.mirakl.client import LONGEST_LIST, MiraklClient
@@ -41,7 +43,9 @@ OVERLAP: Final = timedelta(minutes=2)
 LOOK_BACK: Final = timedelta(days=14)
 """How far the first reading of a site goes back."""
 LIST_EVERY: Final = timedelta(days=1)
-"""SH21 may be asked once a day."""
+"""SH21 may be asked once a day by each shop."""
+TRY_AGAIN_SECONDS: Final = 60.0
+LONGEST_WAIT_SECONDS: Final = 600.0
 SHIPMENTS_EVERY: Final = timedelta(seconds=15)
 ORDERS_EVERY: Final = timedelta(minutes=3)
 """OR11 may be asked once a minute, and order-ingestor needs that; what it reads says most of it."""
@@ -189,7 +193,10 @@ class Warehouse:
 
 @dataclass(slots=True)
 class Platforms:
-    """What one marketplace says of itself and its carriers, once a day, by the key of one of its shops."""
+    """What one marketplace says of itself and its carriers: once a day, and at once where something speaks against it.
+
+    Each of its shops may ask once a day, so one of them reads what another one has read today.
+    """
 
     marketplace: str
     clients: Sequence[tuple[str, MiraklClient]]
@@ -197,35 +204,57 @@ class Platforms:
     ground: Ground
     beat: Callable[[], None]
     _turn: int = 0
+    _not_before: datetime | None = None
+    """No shop can ask sooner."""
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Read until `stop`; a shop whose key does not work leaves it to the next one."""
+        """Read until `stop`."""
 
         async def work(_: Lease) -> None:
             while not stop.is_set():
                 self.beat()
-                account, client = self.clients[self._turn % len(self.clients)]
-                until = self.ground.clock.now() + timedelta(minutes=1)
-                try:
-                    known = (await store.platforms(self.ground.outbox.database, [self.marketplace])).get(
-                        self.marketplace
-                    )
-                    due = known.read_at + LIST_EVERY if known is not None else until
-                    if known is None or due <= self.ground.clock.now():
-                        async with self.ground.breaker.guard(account, self.ground.outbox):
-                            await self.read(client, known)
-                        due = self.ground.clock.now() + LIST_EVERY
-                    until = due
-                except (Refused, Transient, UnknownOutcome) as error:
-                    self._turn += 1
-                    log.warning("list_not_read", account=account, reason=str(error))
-                await pause(self.ground.clock, until, stop, self.beat)
+                with suppress(Transient):
+                    await self.look()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(1.0):
+                        await stop.wait()
 
         await self.ground.leases.run(f"shipment-notifier/carriers/{self.marketplace}", work, stop)
 
+    async def look(self) -> None:
+        """Read where it is time; a shop whose key does not work, or that has asked today, leaves it to the next one."""
+        database, now = self.ground.outbox.database, self.ground.clock.now()
+        known = (await store.platforms(database, [self.marketplace])).get(self.marketplace)
+        if known is not None and known.doubted_at is None and now < known.read_at + LIST_EVERY:
+            return
+        if self._not_before is not None and now < self._not_before:
+            return await self._say_in_vain(known)
+        waits: list[float] = []
+        for _ in self.clients:
+            account, client = self.clients[self._turn % len(self.clients)]
+            self._turn += 1
+            try:
+                async with self.ground.breaker.guard(account, self.ground.outbox):
+                    return await self.read(client, known)
+            except (Refused, Transient, UnknownOutcome) as error:
+                log.warning("list_not_read", account=account, reason=str(error))
+                slot = error.retry_seconds if isinstance(error, NoSlot) else None
+                waits.append(min(slot or TRY_AGAIN_SECONDS, LONGEST_WAIT_SECONDS))
+        self._not_before = self.ground.clock.now() + timedelta(seconds=min(waits))
+        await self._say_in_vain(known)
+
+    async def _say_in_vain(self, known: Platform | None) -> None:
+        """Whoever waits for the list asks with the one that is known."""
+        if known is not None and known.doubted_at is not None and not known.in_vain:
+            async with self.ground.outbox.transaction() as tx:
+                await store.doubt_in_vain(tx, self.marketplace, tx.time)
+
     async def read(self, client: MiraklClient, known: Platform | None) -> None:
         """PC01 and SH21, and what their changes ask for."""
-        configuration = await client.read_configuration()
+        # SH21 comes last: what fails after it would lose the day's only list.
+        shipment = (await client.read_configuration()).features.shipment
+        # What is refused from here on may be refused by a newer list than the one that comes.
+        read_at = self.ground.clock.now()
         carriers = tuple(
             Listed(
                 code=one.code,
@@ -235,11 +264,14 @@ class Platforms:
             )
             for one in await client.list_carriers()
         )
-        shipment = configuration.features.shipment
-        several = shipment is not None and shipment.multi_shipment
-        async with self.ground.outbox.transaction() as tx:
-            changed = changes(known.carriers, carriers) if known is not None else ""
-            gone = await take_list(tx, self.marketplace, Platform(several, carriers, tx.time), changed)
+        platform = Platform(shipment is not None and shipment.multi_shipment, carriers, read_at)
+        changed = changes(known.carriers, carriers) if known is not None else ""
+
+        async def note(end_blockers: bool) -> list[str]:
+            async with self.ground.outbox.transaction(end_blockers=end_blockers) as tx:
+                return await take_list(tx, self.marketplace, platform, changed)
+
+        gone = await patiently(note)
         log.info("carriers_read", marketplace=self.marketplace, count=len(carriers), reason=f"{len(gone)} in use gone")
 
 

@@ -83,6 +83,66 @@ async def test_a_renamed_carrier_is_asked_about_at_once_and_one_answer_sends_all
     assert sorted(one.order_id for one in announced) == sorted(ids)
 
 
+async def test_the_first_refusal_reads_the_list_again_and_asks_with_it_before_the_day_is_over(here: Room) -> None:
+    ids = await here.orders(5)
+    before, waiting = ids[0], ids[1:]
+
+    async with here.service(ONE_BY_ONE):
+        await here.ship(before, carrier="DPD")
+        await until(lambda: here.all_announced(before))
+        await until(lambda: here.lists_read(2))
+
+        # The list of minutes ago still has the old code, so parcels are sent with it, and refused.
+        await rename(here, "alpha")
+        for order_id in reversed(waiting):
+            await here.ship(order_id, carrier="DPD")
+        await until(lambda: here.case("carrier-gone"))
+        await until(lambda: here.held("unmapped-carrier", *waiting))
+        [asked] = await here.cases()
+        assert asked["cause"] == f"mapping/{here.ground.market}/carrier/dpd"
+        assert asked["facts"]["valid"].splitlines()[0] == "DPD-UK (DPD UK Ltd)"
+        assert "gone: DPD (DPD)" in asked["facts"]["changes of the list"]
+        assert {one["code"] for one in await here.cases(still_open=False)} <= {"carrier-gone", "shipment-refused"}
+        assert await here.lists_read(3), "once for all parcels, by the shop that has not asked today"
+
+        await here.map("DPD", "DPD-UK")
+        await until(lambda: here.all_announced(*ids))
+        assert await here.cases() == []
+
+    shipped = [one["path"].split("/")[-2] for one in await here.calls("OR24")]
+    assert shipped == [before, *reversed(waiting)], "the parcel that left first is told first"
+    trackings = [here.at_mirakl(order_id).tracking for order_id in waiting]
+    assert [one and one.carrier_code for one in trackings] == ["DPD-UK"] * 4
+
+
+async def test_an_unknown_name_is_looked_for_on_the_list_as_it_is_now_before_a_person_is_asked(here: Room) -> None:
+    renamed, strange, again = await here.orders(3)
+    async with here.service():
+        await until(lambda: here.list_is_old("alpha"))
+        await rename(here, "alpha")
+        await here.ship(renamed, carrier="dpd uk ltd")
+        await until(lambda: here.all_announced(renamed))
+        assert await here.cases(still_open=False) == []
+
+        # Both shops have asked today: the question comes with the list that is known.
+        await until(lambda: here.list_is_old("alpha"))
+        for order_id in (strange, again):
+            await here.ship(order_id, carrier="Correos")
+        await until(lambda: here.held("unmapped-carrier", strange, again))
+        [asked] = await here.cases()
+        assert asked["code"] == "carrier-unmapped"
+        assert "DPD-UK (DPD UK Ltd)" in asked["facts"]["valid"].splitlines()
+        assert await here.lists_read(3)
+
+        # The next day's list has it.
+        await here.ground.control(
+            here.ground.mirakl_url, "PUT", "/carriers/alpha", [{"code": "CORREOS", "label": "Correos"}]
+        )
+        await jump(here.database, timedelta(days=1))
+        await until(lambda: here.all_announced(strange, again))
+        assert [one["code"] for one in await here.cases()] == ["carrier-gone"]
+
+
 async def test_of_two_parcels_the_late_ones_lines_are_not_announced_early(here: Room) -> None:
     whole, apart = "alpha", "beta"
     orders = {}

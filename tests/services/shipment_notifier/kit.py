@@ -123,6 +123,15 @@ class Room:
     async def parcels(self, order_id: str) -> list[Parcel]:
         return list((await self.order(order_id)).parcels)
 
+    async def lists_read(self, count: int) -> bool:
+        return len(await self.calls("SH21")) == count
+
+    async def list_is_old(self, place: str) -> bool:
+        """Whether the carriers were read some minutes ago, by whoever's clock."""
+        name = self.several if place == "beta" else self.ground.market
+        known = (await store.platforms(self.database, [name])).get(name)
+        return known is not None and self.ground.mirakl.clock.now() > known.read_at + 2 * store.FRESH
+
     async def held(self, reason: str, *order_ids: str) -> bool:
         found = [await self.parcels(order_id) for order_id in order_ids]
         return all(parcels and all(one.held == reason for one in parcels) for parcels in found)

@@ -1,0 +1,10 @@
+"""What speaks against a marketplace's list of carriers."""
+
+from shared.database import apply_sql_beside
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade() -> None:
+    apply_sql_beside(__file__)
