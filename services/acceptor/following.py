@@ -87,7 +87,8 @@ async def keep_stocks(events: Sequence[Received[OfferStockComputed]], tx: Transa
                     one.event.ats,
                     one.event.as_of,
                     one.event.computed_at,
-                    one.event.buffer,
+                    # A stale source's offers keep it back twice; whoever accepts on the figure doubles it himself.
+                    one.event.buffer / 2 if one.event.degraded else one.event.buffer,
                     one.event.open_units,
                 )
                 for key, one in sorted(newest.items())

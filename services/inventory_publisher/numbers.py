@@ -160,9 +160,13 @@ class Numbers:
         levels = {
             (row["product_id"], Place(row["place_kind"], row["place"])): row
             for row in await tx.fetch(
+                # What we read last and said last of a product was still true when the newest complete read began.
                 """SELECT l.*, EXISTS (SELECT 1 FROM stock_sources WHERE stale_since IS NOT NULL
-                                       AND l.place_kind || '/' || l.place = ANY(places)) AS stale
-                   FROM levels AS l WHERE product_id = ANY($1)""",
+                                       AND l.place_kind || '/' || l.place = ANY(places)) AS stale,
+                          CASE WHEN r.as_of = l.as_of THEN greatest(l.as_of, s.read_at) ELSE l.as_of END AS true_at
+                   FROM levels AS l LEFT JOIN reported AS r USING (product_id, place_kind, place)
+                   LEFT JOIN stock_sources AS s ON s.source = 'oci/' || l.place_kind || '/' || l.place
+                   WHERE l.product_id = ANY($1)""",
                 products,
             )
         }
@@ -177,15 +181,16 @@ class Numbers:
             terms, units = self.terms[offer.shop], asked.get((offer.product_id, place), _NONE)
             stock = Stock(level["ats"], level["perpetual"], level["removed"])
             number = shown(stock, terms, units, offer.pack, stale=level["stale"])
-            before = offer.quantity, offer.ats, offer.open_units, offer.as_of, offer.rule
-            after = number.quantity, stock.ats, units, level["as_of"], number.rule
+            before = offer.quantity, offer.ats, offer.open_units, offer.rule
+            after = number.quantity, stock.ats, units, number.rule
             offer.dirty = again or offer.quantity != number.quantity
             if before == after and not offer.dirty:
                 continue
             fell = number.quantity == 0 and offer.quantity != 0 and offer.shown
             if fell and shown(stock, terms, _NONE, offer.pack).quantity == 0:
                 falls[offer.shop].append(Fall(offer, offer.shown or 0))
-            offer.quantity, offer.ats, offer.open_units, offer.as_of, offer.rule = after
+            offer.quantity, offer.ats, offer.open_units, offer.rule = after
+            offer.as_of = level["true_at"]
             if offer.hold_case is not None and number.quantity > 0:
                 offer.hold_case, offer.dirty = None, True
             offer.version += 1

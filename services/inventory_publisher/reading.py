@@ -92,15 +92,16 @@ class Feed:
 
     async def read_patiently(self) -> None:
         """One round; what fails is tried again in the next one."""
-        heard = False
+        read_at: datetime | None = None
         try:
             async with self.breaker.guard(SFCC_ACCOUNT, self.outbox):
+                started = self.clock.now()
                 await self.read()
-            heard = True
+            read_at = started
         except (Refused, Transient, UnknownOutcome) as error:
             log.warning("stock_not_read", place=self.place.name, error=type(error).__name__, reason=str(error))
         with suppress(Transient):
-            await self.sources.note(self.source, heard=heard)
+            await self.sources.note(self.source, heard=read_at is not None, read_at=read_at)
 
     async def read(self) -> None:
         """The base where one is due, the changes since, and what was reserved meanwhile."""

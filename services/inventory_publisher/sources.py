@@ -49,15 +49,16 @@ class Sources:
     outbox: Outbox
     _readings: Readings = field(default_factory=Readings)
 
-    async def note(self, source: Source, *, heard: bool) -> None:
+    async def note(self, source: Source, *, heard: bool, read_at: datetime | None = None) -> None:
         """A try to read the source has ended, or a look whether it was heard: it is stale now, or fresh.
 
-        The first note of a source counts as heard: nobody can have missed it before.
+        `read_at` is when a read that succeeded began. The first note of a source counts as heard: nobody can have
+        missed it before.
         """
         async with self.outbox.transaction() as tx:
             row = await tx.fetchrow(
-                """INSERT INTO stock_sources AS s (source, places, heard_at) VALUES ($1, $2, $3)
-                   ON CONFLICT (source) DO UPDATE SET
+                """INSERT INTO stock_sources AS s (source, places, heard_at, read_at) VALUES ($1, $2, $3, $5)
+                   ON CONFLICT (source) DO UPDATE SET read_at = coalesce(excluded.read_at, s.read_at),
                        places = ARRAY(SELECT DISTINCT unnest(s.places || excluded.places) ORDER BY 1),
                        heard_at = CASE WHEN $4 THEN greatest(s.heard_at, excluded.heard_at) ELSE s.heard_at END
                    RETURNING *""",
@@ -65,6 +66,7 @@ class Sources:
                 sorted(source.places),
                 tx.time,
                 heard,
+                read_at,
             )
             assert row is not None  # it was just written
             stale = is_stale(row["heard_at"], tx.time, source.limit)

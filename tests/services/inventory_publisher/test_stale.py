@@ -82,6 +82,33 @@ async def test_a_producer_may_be_silent_where_nothing_else_is_said(
         assert await here.cases(still_open=False) == []
 
 
+async def test_a_number_is_as_old_as_the_last_read_that_told_of_no_change_and_a_producers_as_old_as_its_word(
+    kafka_bootstrap: str, database_url: str, tmp_path: Path
+) -> None:
+    async with ground(kafka_bootstrap, database_url, tmp_path) as here:
+        read, told = here.skus[:2]
+        product, outside = "P000001", f"{here.market}-A"
+        await here.count(product, 10)
+        await here.map((read, product), (told, outside))
+        async with here.service():
+            await here.put(here.level(outside, 10, here.sometime(-5)), source=OUTSIDE)
+            await until(lambda: here.confirmed({read: 10, told: 10}))
+            await here.jump(timedelta(hours=3))
+            await until(lambda: read_since(here, timedelta(hours=3)))
+            lines = ((read, product, 3), (told, outside, 3))
+            await here.put(here.order(1, "WAITING_ACCEPTANCE", *lines))
+            await until(lambda: here.confirmed({read: 7, told: 7}))
+        numbers = await here.said(OfferStockComputed)
+        assert max(one.as_of for one in numbers if one.shop_sku == read) > here.sometime(180)
+        assert {one.as_of for one in numbers if one.shop_sku == told} == {here.sometime(-5)}
+
+
+async def read_since(here: Ground, after: timedelta) -> bool:
+    """Whether a complete read began so long after the beginning of the test."""
+    read_at = await here.database.fetchval("SELECT min(read_at) FROM stock_sources")
+    return bool(read_at - here.began > after)
+
+
 async def stale_cases(here: Ground) -> list[CaseOpened]:
     rows = await here.database.fetch("SELECT opened FROM cases WHERE code = 'stock-source-stale'")
     return [msgspec.json.decode(row["opened"], type=CaseOpened) for row in rows]
