@@ -36,13 +36,15 @@ from shared.configuration import (
     meant,
     sasl_mistakes,
 )
-from shared.errors import Fatal
+from shared.errors import Fatal, Transient
 from shared.kafka import Address
 from shared.secrets import Secret
 from shared.toml_reader import TomlReader
 
 CONFIG_VARIABLE: Final = "BRIDGE_CONFIG"
 DEFAULT_FILE: Final = "bridge.toml"
+ASK_AGAIN_SECONDS: Final = 300.0
+"""So often is looked whether a shop that was turned back to `observe` may send what it still owes."""
 
 VARIABLES: Final[Mapping[str, tuple[str, str]]] = {
     "KAFKA_BOOTSTRAP_SERVERS": ("kafka", "bootstrap_servers"),
@@ -115,6 +117,17 @@ class ShopSettings:
     def mode(self, stage: Stage) -> Mode:
         """Whether a stage sends, or shows what it would send."""
         return self.shop.mode_for(stage)
+
+    def must_be_live(self, stage: Stage) -> None:
+        """First thing in `perform` of whatever writes: what was owed before a shop was turned back to `observe` waits.
+
+        It goes on by itself once the shop is live again. Nobody is to blame for the wait, so no breaker counts it.
+
+        Raises:
+            Transient: the stage only observes this shop.
+        """
+        if self.mode(stage) != "live":
+            raise Transient(f"{stage} observes {self.account}: nothing is sent", retry_seconds=ASK_AGAIN_SECONDS)
 
     @property
     def orders_from(self) -> datetime | None:

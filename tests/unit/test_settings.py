@@ -12,8 +12,9 @@ import msgspec
 import pytest
 
 from shared import settings_reference
+from shared.breaker import blames_account
 from shared.configuration import STAGES, Calendar, HttpUrl, ServiceName, public_holidays
-from shared.errors import Fatal
+from shared.errors import Fatal, Transient
 from shared.settings import WrongSettings, config_file, examine, from_environment, load
 from shared.settings_reference import template
 from shared.toml_reader import TomlReader, bare, example_of, hints_of, metas_of
@@ -235,6 +236,17 @@ def test_a_service_gets_places_sfcc_and_every_shop_with_all_that_holds_for_it(wr
         settings.shop("worten-pt", "2035")
     for text in (repr(settings), str(settings), repr(shop), repr(settings.sfcc)):
         assert "s3cret" not in text
+
+
+def test_what_a_shop_owes_while_a_stage_only_observes_it_waits_and_nobody_is_to_blame(
+    write: Callable[..., Path],
+) -> None:
+    [shop] = load("acceptor", SECRETS, file=write(("# modes = ", "modes = "))).shops
+
+    shop.must_be_live("inventory-publisher")
+    with pytest.raises(Transient, match="acceptor observes worten-pt/2034") as caught:
+        shop.must_be_live("acceptor")
+    assert not blames_account(caught.value)
 
 
 def test_the_environment_wins_over_the_file(write: Callable[..., Path], tmp_path: Path) -> None:
