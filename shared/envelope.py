@@ -32,6 +32,7 @@ _TRACEPARENT: Final = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0
 _TRACESTATE: Final = re.compile(rb"[\x20-\x7e]{1,512}")
 _JSON_TYPE: Final = re.compile(rb"application/(?:[a-z0-9.+-]+\+)?json(?:\s*;.*)?", re.IGNORECASE | re.DOTALL)
 _PATH: Final = re.compile(r" - at `(\$[^`]*)`")
+_MISSING: Final = re.compile(r"Object missing required field `([^`]+)`")
 _STRUCTURED: Final = b"application/cloudevents"
 
 _SPECVERSION_HEADER: Final = ("ce_specversion", b"1.0")
@@ -308,9 +309,10 @@ def _structured_data(event: _Structured) -> bytes:
 
 
 def path_in(message: str) -> str:
-    """The JSON path that msgspec put into its message, `$` when the whole value is to blame."""
-    match = _PATH.search(message)
-    return match[1] if match else "$"
+    """The JSON path in a message of msgspec's, with the field that is missing; `$` when the whole value is to blame."""
+    match, missing = _PATH.search(message), _MISSING.match(message)
+    path = match[1] if match else "$"
+    return f"{path}.{missing[1]}" if missing else path
 
 
 def _refuse_doubled_attributes(headers: Sequence[tuple[str, bytes]]) -> None:

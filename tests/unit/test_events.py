@@ -252,6 +252,7 @@ def test_a_backslash_before_u0000_is_no_nul() -> None:
         (b"null", "$"),
         (b"{", "$"),
         (b'{"product_id":1}', "$.product_id"),
+        (b"{}", "$.product_id"),
         (b'{"product_id":"\xff"}', "$"),
         (b'{"product_id":"\\ud800"}', "$"),
         (b'{"x":' + b"[" * 100_000, "$"),
