@@ -17,7 +17,7 @@ from shared.database import Rows
 from shared.events.catalog import OfferMapped, OfferUnmapped
 from shared.events.control import MappingSet, OperatorAnsweredOrder, OperatorSettledObligation
 from shared.events.decisions import OrderDecided
-from shared.events.orders import OrderCancelled, OrderCaptured, OrderChanged, OrderCreatedInSfcc
+from shared.events.orders import OrderCaptured, OrderChanged, OrderCreatedInSfcc
 from shared.events.stock import OfferStockComputed
 from shared.handlers import Handlers, Received, project_batch, react, react_batch
 from shared.obligations import Owed, owe_all, settle_by_person
@@ -115,24 +115,12 @@ class Following:
         return Handlers(
             react_batch(OrderCaptured, self.desk.judging.take_in),
             react_batch(OrderChanged, self.desk.judging.take_in),
-            react(OrderCancelled, self.note_cancelled),
             react(OrderCreatedInSfcc, self.note_created),
             react_batch(OfferMapped, self.go_on_with_product, "state"),
             react_batch(MappingSet, self.go_on_with_mapping, "state"),
             react(OperatorAnsweredOrder, self.answer_for_person),
             react(OperatorSettledObligation, self.settle),
         )
-
-    async def note_cancelled(self, received: Received[OrderCancelled], tx: Transaction) -> None:
-        """Part of the order, or all of it, will not be sent: its stock is free again."""
-        event = received.event
-        order = await self._lock(tx, event.marketplace, event.order_id)
-        if order is None:
-            return
-        cancelled = dict(order.cancelled)
-        for line in event.lines:
-            cancelled[line.line_id] = cancelled.get(line.line_id, 0) + line.quantity
-        await self.desk.judging.look(tx, [msgspec.structs.replace(order, cancelled=cancelled)])
 
     async def note_created(self, received: Received[OrderCreatedInSfcc], tx: Transaction) -> None:
         """Where SFCC's own order lowers the stock, the reservation has done its part."""

@@ -61,8 +61,6 @@ class Known(Struct, frozen=True, kw_only=True):
     """What it was worth while it could be accepted: a refused order shows nothing any more."""
     rung: int = 0
     """Steps of the alert ladder that have been climbed."""
-    cancelled: dict[str, int] = {}
-    """Units of the offer per line that were cancelled."""
     reservation: Reservation = Reservation()
     problems: tuple[Problem, ...] = ()
     answer: Decided | None = None
@@ -86,17 +84,18 @@ class Known(Struct, frozen=True, kw_only=True):
 
 
 def lines_of(order: Known, products: Mapping[str, Product]) -> tuple[Line, ...]:
-    """The lines of which something is left, with what they sell."""
+    """The lines of which something is left, with what they sell. Mirakl lowers a line's quantity by what is cancelled
+    of it: what it shows is what is left."""
     return tuple(
         Line(
             line_id=line.line_id,
             shop_sku=line.shop_sku,
-            quantity=left,
+            quantity=line.quantity,
             product_id=found.product_id if (found := products.get(line.shop_sku)) else None,
             pack=found.pack if found else 1,
         )
         for line in order.facts.lines
-        if line.state not in DEAD and (left := line.quantity - order.cancelled.get(line.line_id, 0)) > 0
+        if line.state not in DEAD and line.quantity > 0
     )
 
 

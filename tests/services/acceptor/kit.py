@@ -26,7 +26,7 @@ from shared.events.control import MappingSet, OperatorAnsweredOrder
 from shared.events.decisions import LineAnswer
 from shared.events.stock import OfferStockComputed
 from shared.obligations import Pace
-from tests.services.order_ingestor.kit import SPEED, Ground, ground, until
+from tests.services.order_ingestor.kit import SECRETS, SPEED, Ground, ground, until
 
 __all__ = ["SPEED", "Answering", "answering", "until"]
 
@@ -107,6 +107,21 @@ class Answering:
                 ),
             )
         )
+
+    async def cancel_piece(self, order_id: str, number: int) -> None:
+        """One of two pieces of a line is cancelled at the marketplace (OR30)."""
+        line = self.at_mirakl(order_id).lines[number]
+        part = {
+            "order_line_id": line.id,
+            "amount": str(line.price / 2),
+            "shipping_amount": 0,
+            "quantity": 1,
+            "reason_code": "35",
+        }
+        url = f"{self.ground.mirakl_url}/alpha/api/orders/cancel?shop_id=2001"
+        headers = {"Authorization": SECRETS["KEY_NORTH"]}
+        async with self.ground.web.put(url, json={"cancelations": [part]}, headers=headers) as answer:
+            assert answer.status == 200, await answer.text()
 
     def at_mirakl(self, order_id: str) -> Any:
         """The order as the marketplace has it."""

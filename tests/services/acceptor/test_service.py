@@ -123,6 +123,26 @@ async def test_an_order_that_is_cancelled_while_it_waits_gives_its_reservation_b
     assert await here.cases() == []
 
 
+async def test_a_piece_that_is_cancelled_later_is_given_back_once(here: Answering) -> None:
+    sku, other = here.skus()[:2]
+    await here.map((sku, "P000001"), (other, "P000002"))
+    [order_id] = await here.sell((sku, 2), (other, 2), workflow="PAY_ON_DELIVERY")
+
+    async with here.services():
+        await here.told(order_id, ACCEPTED)
+        assert here.reserved("P000001") == 2
+        for number, product in enumerate(("P000001", "P000002")):
+            await here.cancel_piece(order_id, number)
+            await until(lambda product=product: holds(here, product, 1))
+
+    # All that was said of the first line has been heard before the second one's.
+    assert here.reserved("P000001") == 1
+
+
+async def holds(here: Answering, product: str, units: int) -> bool:
+    return here.reserved(product) == units
+
+
 async def test_an_order_that_nobody_answered_in_time_is_said_to_be_lost_with_its_money(
     kafka_bootstrap: str, database_url: str, tmp_path: Path
 ) -> None:
