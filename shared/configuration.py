@@ -25,7 +25,7 @@ from shared.errors import Fatal
 from shared.events.fields import Moment, Name
 from shared.money import Currency
 from shared.secrets import Secret
-from shared.topics import SERVICES
+from shared.topics import CONTROL_ROOM, SERVICES
 
 Stage = Literal[
     "catalog-publisher", "inventory-publisher", "order-ingestor", "acceptor", "shipment-notifier", "finance-ledger"
@@ -49,7 +49,7 @@ _WEEKDAYS: Final = get_args(Weekday)
 Positive = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 NotNegative = Annotated[int, Meta(ge=0, le=1_000_000_000)]
 Text = Annotated[str, Meta(min_length=1, max_length=255)]
-ShopId = Annotated[str, Meta(pattern=r"^[0-9]{1,18}$(?!\n)")]
+ShopId = Annotated[str, Meta(pattern=r"^[0-9]{1,18}$(?!\n)", description="digits only")]
 """A number that Mirakl gave (`shop_id`)."""
 
 
@@ -102,6 +102,7 @@ class PostgresUrl(str):
         """Raises ValueError that says what is wrong, without what may be a password."""
         try:
             parts = urlsplit(str(text))
+            _ = parts.port
         except ValueError:
             raise ValueError("is no URL") from None
         if parts.scheme not in ("postgresql", "postgres"):
@@ -147,7 +148,12 @@ class Kafka(Struct, frozen=True, kw_only=True):
 
     bootstrap_servers: Annotated[
         tuple[Server, ...],
-        Meta(min_length=1, description="Brokers to begin with.", examples=[["kafka-1:9092", "kafka-2:9092"]]),
+        Meta(
+            extra={"starter": False},
+            min_length=1,
+            description="Brokers to begin with. Named nowhere, `bridge up` starts Kafka itself.",
+            examples=[["kafka-1:9092", "kafka-2:9092"]],
+        ),
     ]
     security_protocol: Annotated[
         Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"],
@@ -177,7 +183,11 @@ class Postgres(Struct, frozen=True, kw_only=True):
 
     url: Annotated[
         PostgresUrl,
-        Meta(description="Without the password.", examples=["postgresql://bridge@127.0.0.1:5432/bridge"]),
+        Meta(
+            extra={"starter": False},
+            description="Without the password. Named nowhere, `bridge up` starts PostgreSQL itself.",
+            examples=["postgresql://bridge@127.0.0.1:5432/bridge"],
+        ),
     ]
     password: Annotated[
         Secret | None, Meta(description="Unless the server trusts us.", examples=["file:/run/secrets/postgres"])
@@ -671,14 +681,19 @@ class Places(Struct, frozen=True, kw_only=True):
     telemetry: Telemetry = field(default_factory=Telemetry)
     health: Health = field(default_factory=Health)
     control_room: ControlRoom = field(default_factory=ControlRoom)
+    services: Annotated[dict[ServiceName, ServiceSize], Meta(examples=["acceptor"], extra={"called": "SERVICE"})] = (
+        field(default_factory=dict)
+    )
+
+    def size_of(self, service: str) -> ServiceSize:
+        """How large a service runs; the control room answers people while it reads."""
+        found: Mapping[str, ServiceSize] = self.services  # type: ignore[assignment]
+        return found.get(service, ServiceSize(connections=6) if service == CONTROL_ROOM else ServiceSize())
 
 
 class Configuration(Places, frozen=True, kw_only=True):
     """The whole file."""
 
-    services: Annotated[dict[ServiceName, ServiceSize], Meta(examples=["acceptor"], extra={"called": "SERVICE"})] = (
-        field(default_factory=dict)
-    )
     sources: Annotated[
         dict[Literal["stock-levels", "dispatches"], Sources],
         Meta(
@@ -694,11 +709,6 @@ class Configuration(Places, frozen=True, kw_only=True):
     marketplaces: Annotated[
         dict[Name, Marketplace], Meta(min_length=1, examples=["worten-pt"], extra={"called": "NAME"})
     ]
-
-    def size_of(self, service: str) -> ServiceSize:
-        """How large a service runs."""
-        found: Mapping[str, ServiceSize] = self.services  # type: ignore[assignment]
-        return found.get(service, ServiceSize())
 
     @property
     def connections_wanted(self) -> int:
@@ -766,6 +776,9 @@ def _pool_arithmetic(c: Configuration) -> Iterator[Mistake]:
 
 
 def _site_mistakes(at: str, site: Site, sfcc: Sfcc) -> Iterator[Mistake]:
+    if site.price_books and sfcc.webdav_url is None:
+        reason = f"is missing: {at} has price_books, which are exported as files"
+        yield Mistake("sfcc.webdav_url", "", reason, 'webdav_url = "https://zzsb-001.dx.commercecloud.salesforce.com"')
     if site.location and site.location_group:
         yield Mistake(f"{at}.location", f'"{site.location}"', "stands beside a location_group: keep one", "")
     if (site.location or site.location_group) and sfcc.tenant_group_id is None:
@@ -781,6 +794,10 @@ def _site_mistakes(at: str, site: Site, sfcc: Sfcc) -> Iterator[Mistake]:
 
 
 def _marketplace_mistakes(at: str, marketplace: Marketplace) -> Iterator[Mistake]:
+    if marketplace.base_url.rstrip("/").endswith("/api"):
+        root = marketplace.base_url.rstrip("/").removesuffix("/api")
+        reason = "ends with /api, which every call adds itself: leave it out"
+        yield Mistake(f"{at}.base_url", f'"{marketplace.base_url}"', reason, f'base_url = "{root}"')
     deadline, calendar = marketplace.acceptance_deadline, marketplace.calendar
     if (deadline.hours is None) == (deadline.working_days is None):
         reason = "needs either hours or working_days, not both" if deadline.hours else "says no time"

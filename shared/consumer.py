@@ -167,6 +167,11 @@ class Consumer:
         """The partitions that are ours under an epoch, and how far each has been applied."""
         return self._held
 
+    @property
+    def joined(self) -> bool:
+        """Whether we know our part and do it; with more members than partitions it may be nothing."""
+        return self._client is not None and self._client.joined and self._client.assignment_version == self._version
+
     # The life of a client -----------------------------------------------------------------------
 
     async def run(self, stop: asyncio.Event) -> None:

@@ -118,24 +118,30 @@ class Database:
         """
         if not _SCHEMA.fullmatch(schema):
             raise Fatal(f"schema {schema!r}: use lower-case letters, digits and underscores, e.g. order_ingestor")
-        with _sorted_errors():
-            pool = await asyncpg.create_pool(
-                url,
-                password=password,
-                min_size=1,
-                max_size=connections,
-                command_timeout=STATEMENT_TIMEOUT_SECONDS,
-                timeout=10.0,
-                max_inactive_connection_lifetime=0,
-                server_settings={
-                    "application_name": application,
-                    "search_path": schema,
-                    "timezone": "UTC",
-                    "lock_timeout": f"{int(LOCK_TIMEOUT_SECONDS * 1000)}ms",
-                    "idle_in_transaction_session_timeout": f"{int(IDLE_TIMEOUT_SECONDS * 1000)}ms",
-                    "statement_timeout": f"{int(STATEMENT_TIMEOUT_SECONDS * 1000)}ms",
-                },
-            )
+        try:
+            with _sorted_errors():
+                pool = await asyncpg.create_pool(
+                    url,
+                    password=password,
+                    min_size=1,
+                    max_size=connections,
+                    command_timeout=STATEMENT_TIMEOUT_SECONDS,
+                    timeout=10.0,
+                    max_inactive_connection_lifetime=0,
+                    server_settings={
+                        "application_name": application,
+                        "search_path": schema,
+                        "timezone": "UTC",
+                        "lock_timeout": f"{int(LOCK_TIMEOUT_SECONDS * 1000)}ms",
+                        "idle_in_transaction_session_timeout": f"{int(IDLE_TIMEOUT_SECONDS * 1000)}ms",
+                        "statement_timeout": f"{int(STATEMENT_TIMEOUT_SECONDS * 1000)}ms",
+                    },
+                )
+        except Disconnected as error:
+            host = urlsplit(url).netloc.rpartition("@")[2]
+            raise Disconnected(
+                f"{error} at {host}: start it, or give its address as postgres.url or DATABASE_URL"
+            ) from error
         return cls(pool, schema)
 
     async def __aenter__(self) -> Self:

@@ -117,6 +117,8 @@ class RecordConsumer(Protocol):
     def assignment_version(self) -> int: ...
     @property
     def assigned(self) -> frozenset[Partition]: ...
+    @property
+    def joined(self) -> bool: ...
     async def start(self) -> None: ...
     async def poll(self, timeout_ms: int, max_records: int) -> Sequence[Record]: ...
     def seek(self, partition: Partition, offset: int) -> None: ...
@@ -136,11 +138,13 @@ class _Assignments(ConsumerRebalanceListener):  # type: ignore[misc]
     def __init__(self) -> None:
         self.version = 0
         self.assigned: frozenset[Partition] = frozenset()
+        self.joined = False
         self.consumer: AIOKafkaConsumer | None = None
 
     def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         self.version += 1
         self.assigned = frozenset()
+        self.joined = False
 
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         # The true position is PostgreSQL's, and the loop will seek there. Until then every partition
@@ -152,6 +156,7 @@ class _Assignments(ConsumerRebalanceListener):  # type: ignore[misc]
             consumer.seek(partition, 0)
             consumer.pause(partition)
         self.assigned = frozenset(Partition(p.topic, p.partition) for p in assigned)
+        self.joined = True
         self.version += 1
 
 
@@ -201,6 +206,11 @@ class KafkaConsumer:
     def assigned(self) -> frozenset[Partition]:
         """What the group says is ours, as of `assignment_version`."""
         return self._listener.assigned
+
+    @property
+    def joined(self) -> bool:
+        """Whether the group has said what is ours, which may be nothing where it has enough members."""
+        return self._listener.joined
 
     async def start(self) -> None:
         """Connect and join the group.
@@ -460,8 +470,8 @@ async def ensure_topics(address: Address, topics: Sequence[Topic], *, replicatio
         await _quietly(admin.close(), 2.0)
 
 
-async def topic_mistakes(address: Address, topics: Sequence[Topic]) -> list[str]:
-    """What is wrong with the topics that are there, and which are missing; nothing is created.
+async def topic_mistakes(address: Address, topics: Sequence[Topic]) -> tuple[list[str], list[str]]:
+    """Which topics are missing, and what is wrong with those that are there; nothing is created.
 
     Raises:
         Transient: the broker does not answer.
@@ -470,9 +480,9 @@ async def topic_mistakes(address: Address, topics: Sequence[Topic]) -> list[str]
     try:
         await _bounded(admin.start(), 15.0, "connecting to Kafka")
         there = set(await _bounded(admin.list_topics(), 15.0, "listing topics"))
-        missing = [f"topic {topic.name} is missing: services create it" for topic in topics if topic.name not in there]
+        missing = [topic.name for topic in topics if topic.name not in there]
         found = [topic for topic in topics if topic.name in there]
-        return [*missing, *(await _mistakes_of(admin, found) if found else [])]
+        return missing, await _mistakes_of(admin, found) if found else []
     finally:
         await _quietly(admin.close(), 2.0)
 

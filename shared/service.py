@@ -1,8 +1,7 @@
 """What every service is made of, opened together and run side by side; a service adds its handlers and loops.
 
     def main() -> None:
-        settings = load(ACCEPTOR)
-        run(lambda stop: serve(settings, stop))
+        run(lambda stop: serve(load(ACCEPTOR), stop))
 
     async def serve(settings: ServiceSettings, stop: asyncio.Event) -> None:
         async with open_service(ACCEPTOR, settings, own=MIGRATIONS) as service:
@@ -39,7 +38,7 @@ from shared.kafka import BatchProducer, KafkaConsumer, Partition, edge_offsets, 
 from shared.lifecycle import Loop, run_loops
 from shared.outbox import Outbox
 from shared.relay import Relay
-from shared.settings import ServiceSettings, Settings
+from shared.settings import Settings
 from shared.telemetry import set_up, set_up_logs
 from shared.topics import ALL, TOPICS
 
@@ -93,7 +92,7 @@ class Service:
             beat=self.beat(group),
         )
         self.consumers.append(consumer)
-        self.health.checks[group] = lambda: bool(consumer.held)
+        self.health.checks[group] = lambda: consumer.joined
         if after is None:
             self.loop(group, consumer.run)
         else:
@@ -160,13 +159,11 @@ async def open_service(
     settings: Settings,
     *,
     own: Path | None = None,
-    connections: int | None = None,
     prepare: bool = True,
     telemetry: bool = True,
 ) -> AsyncIterator[Service]:
     """Open what a service stands on; `own` is the folder of its migrations.
 
-    The pool has `connections`, those of the service's own settings unless given.
     `prepare` brings the schema up to date and creates missing topics: harmless to repeat, and left out
     where a deployment did both before. `telemetry` sets up logs, traces and metrics for the whole
     process, so it is left out where several services share one.
@@ -177,7 +174,6 @@ async def open_service(
     """
     instance = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     schema = name.replace("-", "_")
-    size = settings.connections if isinstance(settings, ServiceSettings) else 4
     async with AsyncExitStack() as stack:
         if telemetry:
             set_up_logs(name, instance)
@@ -194,7 +190,7 @@ async def open_service(
                 settings.database_url,
                 schema,
                 application=name,
-                connections=connections or size,
+                connections=settings.connections,
                 password=settings.database_password,
             )
         )

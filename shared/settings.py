@@ -66,6 +66,12 @@ VARIABLES: Final[Mapping[str, tuple[str, str]]] = {
 }
 """The variables that win over the file, and the keys they stand for."""
 
+SERVERS: Final[Mapping[str, str]] = {
+    "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9092",
+    "DATABASE_URL": "postgresql://postgres@127.0.0.1:5432/postgres",
+}
+"""The variables of what `bridge up` starts itself where it is not named, with a place that stands for it till then."""
+
 
 class WrongSettings(Fatal):
     """The settings have mistakes; every one is named."""
@@ -88,6 +94,8 @@ class Settings:
     """The password as it is now, for every new connection; `database_url` holds the one of the start."""
     replication_factor: int = 1
     control_room: ControlRoom = field(default_factory=ControlRoom)
+    connections: int = 4
+    """How many connections to PostgreSQL this process opens."""
 
     def __repr__(self) -> str:
         """Without secrets: a settings object ends up in logs sooner or later."""
@@ -145,7 +153,6 @@ class ServiceSettings(Settings):
     """What a service of the flow needs: the places, SFCC, and every shop on every marketplace."""
 
     configuration: Configuration = field(kw_only=True)
-    connections: int = field(kw_only=True)
 
     @property
     def sfcc(self) -> Sfcc:
@@ -191,20 +198,20 @@ class ServiceSettings(Settings):
         raise Fatal(f"{marketplace} has no shop {shop_id!r} in the settings: {meant(shop_id, shops)}")
 
 
-def from_environment(environment: Mapping[str, str] | None = None) -> Settings:
-    """Where Kafka and PostgreSQL are: from the environment, and from the file that it names, if it does.
+def from_environment(environment: Mapping[str, str] | None = None, *, service: str = "bridge") -> Settings:
+    """Where Kafka and PostgreSQL are: from the environment, and from the settings file, if there is one.
 
     Raises:
         WrongSettings: something is missing or malformed; every mistake is named.
     """
     environment = os.environ if environment is None else environment
-    path = environment.get(CONFIG_VARIABLE)
-    reader, raw = _open(Path(path) if path else None, environment)
+    path = config_file(environment)
+    reader, raw = _open(path if path.is_file() or CONFIG_VARIABLE in environment else None, environment)
     places = reader.table(Places, {name: raw[name] for name in Places.__struct_fields__ if name in raw}, ())
     _look_at_the_whole(reader, places, sasl_mistakes(places.kafka))
     if reader.mistakes:
         raise WrongSettings("the settings have", reader.mistakes)
-    return Settings(**_arguments(places, environment))
+    return Settings(**_arguments(places, environment, service))
 
 
 def load(service: str, environment: Mapping[str, str] | None = None, *, file: Path | None = None) -> ServiceSettings:
@@ -218,15 +225,25 @@ def load(service: str, environment: Mapping[str, str] | None = None, *, file: Pa
     configuration, mistakes = examine(path, environment)
     if mistakes:
         raise WrongSettings(f"{path} has", mistakes)
-    connections = configuration.size_of(service).connections
-    return ServiceSettings(
-        **_arguments(configuration, environment), configuration=configuration, connections=connections
-    )
+    return ServiceSettings(**_arguments(configuration, environment, service), configuration=configuration)
 
 
 def config_file(environment: Mapping[str, str] | None = None) -> Path:
     """The settings file: what `BRIDGE_CONFIG` names, else ./bridge.toml."""
     return Path((os.environ if environment is None else environment).get(CONFIG_VARIABLE) or DEFAULT_FILE)
+
+
+def unnamed_servers(path: Path, environment: Mapping[str, str] | None = None) -> Sequence[str]:
+    """The variables of the servers that neither the file nor the environment names.
+
+    Raises:
+        Fatal: the file cannot be read.
+    """
+    _, raw = _open(path, os.environ if environment is None else environment)
+    servers = [(name, *VARIABLES[name]) for name in SERVERS]
+    return [
+        name for name, table, key in servers if isinstance(raw.get(table, {}), dict) and key not in raw.get(table, {})
+    ]
 
 
 def examine(path: Path, environment: Mapping[str, str] | None = None) -> tuple[Configuration, Sequence[Mistake]]:
@@ -327,7 +344,7 @@ def _name_misspelt_marketplaces(reader: TomlReader, tables: object) -> None:
         )
 
 
-def _arguments(places: Places, environment: Mapping[str, str]) -> dict[str, Any]:
+def _arguments(places: Places, environment: Mapping[str, str], service: str) -> dict[str, Any]:
     """The fields of `Settings`."""
     kafka, postgres = places.kafka, places.postgres
     sasl = kafka.security_protocol.startswith("SASL")
@@ -347,6 +364,7 @@ def _arguments(places: Places, environment: Mapping[str, str]) -> dict[str, Any]
         "health_port": places.health.port,
         "replication_factor": kafka.replication_factor,
         "control_room": places.control_room,
+        "connections": places.size_of(service).connections,
     }
 
 

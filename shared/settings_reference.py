@@ -70,7 +70,7 @@ class Key:
     description: str
     example: str
     starter: bool
-    """Whether a new file holds it, although it has a default: nobody gets far without."""
+    """Whether a new file holds it: what is required, and what nobody gets far without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,8 @@ def tables(
         else:
             default = field.default if field.default_factory is NODEFAULT else field.default_factory()
             shown = None if not has_default else "" if default in (None, {}, ()) else literal(default)
-            starter = any((meta.extra or {}).get("starter") for meta in metas_of(hint))
+            said = [meta.extra["starter"] for meta in metas_of(hint) if meta.extra and "starter" in meta.extra]
+            starter = said[-1] if said else not has_default
             keys.append(Key(field.name, _words(hint), shown, description_of(hint), literal(example_of(hint)), starter))
     if keys:
         yield Table(path, example_path, _first_paragraph(struct), optional, tuple(keys))
@@ -141,8 +142,8 @@ def template() -> str:
     for table in tables():
         about = textwrap.wrap(table.about if table.path else "", 116, initial_indent="# ", subsequent_indent="# ")
         head = f"[{key_of(*table.example_path)}]"
-        active = [key for key in table.keys if (key.default is None or key.starter) and not table.optional]
-        lines += ["", *about, *([head if active else f"# {head}"] if table.path else [])]
+        active = [key for key in table.keys if key.starter and not table.optional]
+        lines += ["", *about, *([head if active or not table.optional else f"# {head}"] if table.path else [])]
         for key in table.keys:
             kind = f"{key.description} ({key.kind})" if key.description else key.kind
             lines += textwrap.wrap(kind, 116, initial_indent="# ", subsequent_indent="# ")

@@ -159,13 +159,10 @@ class TomlReader:
     def _key_is_fine(self, hint: Any, name: str, path: tuple[str, ...]) -> bool:
         try:
             msgspec.convert(name, hint)
-        except msgspec.ValidationError as error:
+        except msgspec.ValidationError:
             known = get_args(bare(hint))
-            reason = (
-                f"unknown key: {meant(name, known)}"
-                if known
-                else f"no name for a table: {self._reason(error, str, name)}"
-            )
+            words = description_of(hint) or "letters, digits, dots, dashes and underscores"
+            reason = f"unknown key: {meant(name, known)}" if known else f"is no name for this table: {words}"
             self.refuse((*path, name), "", reason)
             return False
         return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,11 +11,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bridge.commands.online import Finding, look
+from bridge.commands.online import UNNAMED, Finding, look
 from bridge.commands.places import Json, run
-from shared.configuration import Configuration, Mistake
+from bridge.fleet import environment_with
+from shared.configuration import Configuration, Mistake, key_of
 from shared.errors import Fatal
-from shared.settings import CONFIG_VARIABLE, config_file, examine, load
+from shared.settings import CONFIG_VARIABLE, SERVERS, VARIABLES, config_file, examine, load, unnamed_servers
 from shared.topics import CONTROL_ROOM, SERVICES
 
 _SIGNS = {"right": ("✓", "green"), "wrong": ("✗", "red"), "unknown": ("?", "yellow")}
@@ -33,23 +34,29 @@ def check(
     """Check the settings: exit status 0 without mistakes, 1 with some, 2 where there is no such file."""
     path = file or config_file()
     if not path.is_file():
-        typer.secho(f"there is no file {path}: name one, or write one with `bridge init`", err=True, fg="red")
+        what = "is no file" if path.exists() else "is not there"
+        typer.secho(f"{path} {what}: name another, or write one with `bridge init`", err=True, fg="red")
         raise typer.Exit(2)
     configuration: Configuration | None = None
     mistakes: Sequence[Mistake]
+    unnamed: Sequence[str] = ()
+    environment = environment_with()
     try:
-        configuration, mistakes = examine(path)
+        unnamed = unnamed_servers(path)
+        environment |= {name: SERVERS[name] for name in unnamed}
+        configuration, mistakes = examine(path, environment)
     except Fatal as error:
-        mistakes = [Mistake(str(path), "", str(error), "")]
+        mistakes = [Mistake(str(path), "", str(error).removeprefix(f"{path} "), "")]
     if not as_json:
-        _print(mistakes, configuration)
-    findings = run(_ask(path, as_json)) if online and not mistakes else []
+        _print(mistakes, unnamed, configuration)
+    findings = run(_ask(path, environment, unnamed, as_json)) if online and not mistakes else []
     wrong = sum(finding.state == "wrong" for finding in findings)
     if as_json:
         report = {
             "file": str(path),
             "ok": not mistakes and not wrong,
             "mistakes": [mistake._asdict() for mistake in mistakes],
+            "unnamed": list(unnamed),
             "pools": pools(configuration) if configuration else None,
             "online": [finding._asdict() for finding in findings] if online else None,
         }
@@ -65,10 +72,10 @@ def check(
         raise typer.Exit(1)
 
 
-async def _ask(path: Path, as_json: bool) -> list[Finding]:
+async def _ask(path: Path, environment: Mapping[str, str], unnamed: Sequence[str], as_json: bool) -> list[Finding]:
     findings = []
     with Console(stderr=True).status("asking") as status:
-        async for finding in look(load(CONTROL_ROOM, file=path)):
+        async for finding in look(load(CONTROL_ROOM, environment, file=path), unnamed):
             findings.append(finding)
             status.update(f"asking: {len(findings)} answers, last {finding.about}")
             if not as_json:
@@ -96,9 +103,11 @@ def pools(c: Configuration) -> dict[str, Any]:
     }
 
 
-def _print(mistakes: Sequence[Mistake], configuration: Configuration | None) -> None:
+def _print(mistakes: Sequence[Mistake], unnamed: Sequence[str], configuration: Configuration | None) -> None:
     for mistake in mistakes:
         typer.secho(f"✗ {mistake}", fg="red")
+    for name in unnamed:
+        typer.secho(f"? {key_of(*VARIABLES[name])}: is not named ({UNNAMED})", fg="yellow")
     if configuration is None:
         return
     sums = pools(configuration)

@@ -82,7 +82,11 @@ def lift(
     as_json: Json = False,
 ) -> None:
     """Let a consumer that was stopped for too many dead letters start again."""
-    run(_lift(consumer, service, by or getpass.getuser(), as_json))
+    try:
+        by = by or getpass.getuser()
+    except (KeyError, OSError) as error:
+        raise typer.BadParameter("this user has no name here: say who lifts it", param_hint="--by") from error
+    run(_lift(consumer, service, by, as_json))
 
 
 async def _lift(consumer: str, service: str | None, by: str, as_json: bool) -> None:

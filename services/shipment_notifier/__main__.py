@@ -41,8 +41,7 @@ PACE: Final = Pace(workers=16, per_account=8)
 
 def main() -> None:
     """The console script."""
-    settings = load(NOTIFIER)
-    run(lambda stop: serve(settings, stop))
+    run(lambda stop: serve(load(NOTIFIER), stop))
 
 
 async def serve(

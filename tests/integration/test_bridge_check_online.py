@@ -214,8 +214,20 @@ async def test_topics_that_are_missing_are_named_and_not_created(
     for _ in range(2):
         state, detail = (await outside.findings(status=1))["kafka"]
         assert state == "wrong"
-        assert "topic stock-levels-of-nobody is missing" in detail
+        assert "there is no stock-levels-of-nobody yet" in detail
         assert "has 12 partitions, not 99" in detail
+
+
+async def test_an_empty_kafka_is_nobodys_mistake(outside: Outside, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(online, "TOPICS", (replace(TOPICS[0], name="stock-levels-of-nobody"),))
+    assert (await outside.findings(status=0))["kafka"][0] == "unknown"
+
+
+async def test_servers_that_nobody_names_are_not_asked(outside: Outside) -> None:
+    del outside.environment["KAFKA_BOOTSTRAP_SERVERS"], outside.environment["DATABASE_URL"]
+    found = await outside.findings(status=0)
+    assert {name: found[name][0] for name in ("kafka", "postgres")} == {"kafka": "unknown", "postgres": "unknown"}
+    assert "bridge up" in found["kafka"][1]
 
 
 async def test_with_mistakes_in_the_file_nobody_is_asked(outside: Outside) -> None:

@@ -22,7 +22,7 @@ def test_migrate_prepares_every_schema_and_every_topic_and_may_be_repeated(
     first = runner.invoke(app, ["migrate", "--json"])
     assert first.exit_code == 0, first.output
     assert json.loads(first.stdout)["schemas"] == list(SERVICES)
-    assert blocking(topic_mistakes(Address(kafka_bootstrap), TOPICS)) == []
+    assert blocking(topic_mistakes(Address(kafka_bootstrap), TOPICS)) == ([], [])
 
     async def schemas() -> set[str]:
         async with await Database.connect(database_url, "public", application="test", connections=1) as database:

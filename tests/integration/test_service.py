@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 
 import aiohttp
 import pytest
 
+from shared import mappings
+from shared.handlers import Handlers
 from shared.kafka import Address, BatchProducer, Partition, ensure_topics, partition_of
 from shared.service import open_service
 from shared.settings import Settings
@@ -70,6 +73,30 @@ async def test_a_service_reads_reference_data_first_then_reacts_relays_and_says_
     assert live["live"] is True
     assert reactor.counts.applied >= 1
     assert topic_of(type(mapping("x", 1))).writer == CONTROL_ROOM
+
+
+async def test_a_replica_that_the_group_leaves_without_a_partition_is_ready_all_the_same(
+    settings: Settings, worker_tag: str
+) -> None:
+    handlers = Handlers(*mappings.PROJECTORS)
+    replicas = max(topic.partitions for topic in handlers.topics) + 1
+    stop = asyncio.Event()
+    async with AsyncExitStack() as stack, aiohttp.ClientSession() as web:
+        services = [
+            await stack.enter_async_context(open_service(CONTROL_ROOM, settings, telemetry=False))
+            for _ in range(replicas)
+        ]
+        consumers = [service.consume(handlers, name=f"calm-{worker_tag}") for service in services]
+        running = [asyncio.create_task(service.run(stop)) for service in services]
+
+        async def all_ready() -> bool:
+            answers = [await web.get(f"http://127.0.0.1:{service.health_port}/ready") for service in services]
+            return all(answer.status == 200 for answer in answers)
+
+        await until(all_ready)
+        assert sorted(len(consumer.held) for consumer in consumers) == [0] + [1] * (replicas - 1)
+        stop.set()
+        await asyncio.gather(*running)
 
 
 async def test_two_consumers_of_one_name_are_refused(settings: Settings) -> None:

@@ -66,6 +66,10 @@ class ScriptedConsumer:
         self._paused = set(partitions)
         self.assignment_version += 1
 
+    @property
+    def joined(self) -> bool:
+        return self.assignment_version > 0
+
     async def start(self) -> None:
         return None
 

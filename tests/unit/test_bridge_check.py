@@ -57,8 +57,8 @@ def test_the_connections_are_added_up() -> None:
     Path("bridge.toml").write_text(text.replace("# [services.acceptor]", sizes))
     pools = json.loads(bridge("check", "--json", status=0, **SECRETS).stdout)["pools"]
     assert {row["service"]: row["wanted"] for row in pools["services"]}["acceptor"] == 30
-    assert (pools["wanted"], pools["reserved"], pools["max_connections"]) == (6 * 4 + 30, 10, 100)
-    assert "54" in bridge("check", status=0, **SECRETS).stdout
+    assert (pools["wanted"], pools["reserved"], pools["max_connections"]) == (5 * 4 + 6 + 30, 10, 100)
+    assert "56" in bridge("check", status=0, **SECRETS).stdout
 
 
 def test_the_file_is_found_where_the_environment_says(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from shared import settings_reference
 from shared.breaker import blames_account
 from shared.configuration import STAGES, Calendar, HttpUrl, ServiceName, public_holidays
 from shared.errors import Fatal, Transient
-from shared.settings import WrongSettings, config_file, examine, from_environment, load
+from shared.settings import SERVERS, WrongSettings, config_file, examine, from_environment, load, unnamed_servers
 from shared.settings_reference import template
 from shared.toml_reader import TomlReader, bare, example_of, hints_of, metas_of
 from shared.topics import CONTROL_ROOM, SERVICES
@@ -88,10 +88,14 @@ EXPECTED = {
 
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[..., Path]:
-    """The starter file with some texts replaced."""
+    """The starter file with its servers named and some texts replaced."""
 
     def written(*changes: tuple[str, str]) -> Path:
-        text = template()
+        text = (
+            template()
+            .replace("# bootstrap_servers =", "bootstrap_servers =")
+            .replace('# url = "postgres', 'url = "postgres')
+        )
         for old, new in changes:
             assert old in text
             text = text.replace(old, new, 1)
@@ -157,7 +161,7 @@ def test_a_service_does_not_start_with_mistakes_and_says_all_of_them(tmp_path: P
         ),
         (("[kafka]", "kafka = 3\n[telemetry]"), "kafka", "is no table"),
         (("# ca_file = ", "ca_file = "), "kafka.ca_file", "there is no such file"),
-        (("shops.2034]", "shops.north]"), "marketplaces.worten-pt.shops.north", "no name for a table"),
+        (("shops.2034]", "shops.north]"), "marketplaces.worten-pt.shops.north", "digits only"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_named_with_its_remedy(
@@ -185,6 +189,23 @@ def test_the_starter_file_lacks_nothing_but_its_secrets(write: Callable[..., Pat
         "marketplaces.worten-pt.shops.2034.api_key",
     }
     assert mistakes_of(path) == {}
+
+
+def test_the_starter_file_leaves_the_servers_to_whoever_starts_it(tmp_path: Path) -> None:
+    path = tmp_path / "bridge.toml"
+    path.write_text(template())
+    assert unnamed_servers(path, SECRETS) == ["KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL"]
+    assert unnamed_servers(path, SECRETS | {"DATABASE_URL": "postgresql://b@db/b"}) == ["KAFKA_BOOTSTRAP_SERVERS"]
+    assert set(mistakes_of(path)) == {"kafka.bootstrap_servers", "postgres.url"}, "a service alone needs them"
+    assert mistakes_of(path, SECRETS | dict(SERVERS)) == {}
+
+
+def test_commands_find_the_file_in_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bridge.toml").write_text(
+        '[kafka]\nbootstrap_servers = ["k:9092"]\n[postgres]\nurl = "postgresql://b@db/b"\n'
+    )
+    assert from_environment({}).kafka.bootstrap_servers == "k:9092"
 
 
 def test_every_commented_line_of_the_starter_file_is_a_valid_setting_too(tmp_path: Path) -> None:
