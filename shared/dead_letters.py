@@ -139,7 +139,7 @@ async def note_stop(database: Database, consumer: str, topic: str, reason: str) 
 
 
 async def refuse_if_stopped(database: Database, consumer: str) -> None:
-    """Before a consumer starts.
+    """Before a consumer starts. Its stop is told where all services see it: the process will end with the error.
 
     Raises:
         Fatal: a stop stands.
@@ -147,7 +147,14 @@ async def refuse_if_stopped(database: Database, consumer: str) -> None:
     stop = await database.fetchrow(
         "SELECT topic, reason, stopped_at FROM consumer_stops WHERE consumer = $1 AND lifted_at IS NULL", consumer
     )
-    if stop is not None:
+    if stop is None:
+        await _no_longer_stopped(database, consumer)
+    else:
+        await database.execute(
+            "INSERT INTO bridge.stopped_consumers (schema, consumer) VALUES (current_schema(), $1) "
+            "ON CONFLICT DO NOTHING",
+            consumer,
+        )
         raise Fatal(
             f"{consumer} was stopped at {stop['stopped_at']:%Y-%m-%d %H:%M:%S} UTC on topic {stop['topic']}: "
             f"{stop['reason']}. See why with `bridge dead-letters list`, then let it go on with "
@@ -157,11 +164,18 @@ async def refuse_if_stopped(database: Database, consumer: str) -> None:
 
 async def lift_stop(rows: Rows, consumer: str, by: str) -> int:
     """Let a stopped consumer start again; how many stops that were."""
+    await _no_longer_stopped(rows, consumer)
     return await rows.execute(
         """UPDATE consumer_stops SET lifted_at = clock_timestamp(), lifted_by = $2
            WHERE consumer = $1 AND lifted_at IS NULL""",
         consumer,
         by,
+    )
+
+
+async def _no_longer_stopped(rows: Rows | Database, consumer: str) -> None:
+    await rows.execute(
+        "DELETE FROM bridge.stopped_consumers WHERE schema = current_schema() AND consumer = $1", consumer
     )
 
 

@@ -1,5 +1,8 @@
 """What stands still is measured too: lag, what waits in the outbox, keys that wait, consumers that stopped,
-what people are asked, accounts that are closed off.
+dead letters, what people are asked, accounts that are closed off.
+
+Dead letters are read from the table, not counted as they come: a count that is lost with its process, or seen for
+the first time, raises no alert. Stopped consumers are told by every service, since their own is not there to do it.
 
 One loop per process asks its own tables now and then; nothing here is on the way of a record.
 """
@@ -35,11 +38,20 @@ async def measure(database: Database, told: Readings | None = None) -> None:
         Metrics.outbox_pending.set(row["pending"], about)
         Metrics.outbox_age.set(row["age"], about)
         Metrics.stuck_buckets.set(row["stuck"], about)
+    told = told or Readings()
     parked = await database.fetch("SELECT consumer, rule, count(*) AS keys FROM parked_keys GROUP BY consumer, rule")
-    (told or Readings()).set(
-        Metrics.parked_keys, [(row["keys"], {"consumer": row["consumer"], "rule": row["rule"]}) for row in parked]
+    told.set(Metrics.parked_keys, [(row["keys"], {"consumer": row["consumer"], "rule": row["rule"]}) for row in parked])
+    letters = await database.fetch(
+        """SELECT consumer, topic, rule, count(*) AS letters
+           FROM dead_letters, (SELECT business + (clock_timestamp() - real) * speed AS now FROM bridge.clock) AS clock
+           WHERE buried_at > clock.now - interval '1 hour' GROUP BY consumer, topic, rule"""
     )
-    Metrics.stops.set(await database.fetchval("SELECT count(*) FROM consumer_stops WHERE lifted_at IS NULL"))
+    told.set(
+        Metrics.recent_dead_letters,
+        [(row["letters"], {name: row[name] for name in ("consumer", "topic", "rule")}) for row in letters],
+    )
+    stopped = await database.fetch("SELECT consumer, count(*) AS stops FROM bridge.stopped_consumers GROUP BY consumer")
+    told.set(Metrics.stops, [(row["stops"], {"consumer": row["consumer"]}) for row in stopped])
     for row in await database.fetch(
         "SELECT code, count(*) FILTER (WHERE closed_at IS NULL) AS open FROM cases GROUP BY code"
     ):

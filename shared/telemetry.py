@@ -56,12 +56,15 @@ class Metrics:
     duplicates = _meter.create_counter("bridge.inbox.duplicates", "{message}", "Records dropped as applied before.")
     skipped = _meter.create_counter("bridge.consumer.skipped", "{message}", "Records of types not handled here.")
     dead_letters = _meter.create_counter("bridge.dead_letters", "{message}", "Records that no retry can save.")
+    recent_dead_letters = _meter.create_gauge("bridge.dead_letters.recent", "{message}", "Those of the last hour.")
     parkings = _meter.create_counter("bridge.parked.records", "{message}", "Records queued behind a waiting key.")
     fenced = _meter.create_counter("bridge.consumer.fenced", "{event}", "Batches rolled back for a newer owner.")
     rebuilt = _meter.create_counter("bridge.consumer.rebuilt", "{event}", "Kafka clients replaced by new ones.")
     lag = _meter.create_gauge("bridge.consumer.lag", "{message}", "Records not applied yet, by topic.")
     parked_keys = _meter.create_gauge("bridge.parked.keys", "{key}", "Keys that wait, by rule.")
-    stops = _meter.create_gauge("bridge.consumer.stopped", "{stop}", "Consumers that an operator must let go on.")
+    stops = _meter.create_gauge(
+        "bridge.consumer.stopped", "{stop}", "Consumers of all services that wait for a person."
+    )
     sent = _meter.create_counter("messaging.client.sent.messages", "{message}", "Records relayed, by topic.")
     unknown_sends = _meter.create_counter("bridge.relay.unknown", "{batch}", "Sends without an answer, repeated.")
     outbox_pending = _meter.create_gauge("bridge.outbox.pending", "{message}", "Events not relayed yet, by topic.")

@@ -128,10 +128,8 @@ MECHANISM: Final = Board(
             "Records that no retry can save, in the last hour.",
             "short",
             (
-                (
-                    "sum by (service, topic, rule) (increase(bridge_dead_letters_total[1h]))",
-                    "{{service}}: {{topic}}, {{rule}}",
-                ),
+                ("max by (service, topic, rule) (bridge_dead_letters_recent)", "{{service}}: {{topic}}, {{rule}}"),
+                (_per_second("bridge_dead_letters_total", "consumer"), "per second: {{consumer}}"),
             ),
         ),
         Panel(
@@ -145,9 +143,9 @@ MECHANISM: Final = Board(
         ),
         Panel(
             "Stopped consumers",
-            "They stopped themselves; a person lets them go on.",
+            "They stopped themselves; a person lets them go on. Every service tells it of all.",
             "short",
-            (("max by (service) (bridge_consumer_stopped)", "{{service}}"),),
+            (("sum(max by (consumer) (bridge_consumer_stopped)) or vector(0)", "consumers"),),
             figure=True,
         ),
         Panel(

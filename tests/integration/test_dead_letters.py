@@ -62,9 +62,11 @@ async def test_a_stop_survives_restarts_until_a_person_lifts_it(world: World) ->
         with pytest.raises(Fatal, match="3 records in a row are dead letters"):
             await restarted.to_end()
         assert restarted.client.assigned == frozenset() or not restarted.consumer.held
+        assert await world.count("bridge.stopped_consumers") == 1, "the others tell of it"
     assert await world.applied() == {}
     async with world.database.transaction() as rows:
         assert await dead_letters.lift_stop(rows, "forwarder", "op-7") == 1
+    assert await world.count("bridge.stopped_consumers") == 0
     await world.member().to_end()
     assert await world.applied() == {"A": [1]}
     assert await world.count("dead_letters") == 5

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
@@ -131,6 +132,8 @@ async def test_every_metric_of_the_mechanism_is_counted_and_measured(
         """INSERT INTO cases (case_id, code, about, severity, opened, opened_at)
            VALUES ('a', 'obligation-unknown', 'order/a', 'high', '{}', clock_timestamp())"""
     )
+    await world.database.execute("UPDATE bridge.clock SET real = clock_timestamp(), business = $1", world.clock.at)
+    await world.database.execute("INSERT INTO bridge.stopped_consumers VALUES ('another_service', 'follower')")
     await gauges.measure(world.database)
     data = reader.get_metrics_data()
     assert data is not None
@@ -145,15 +148,36 @@ async def test_every_metric_of_the_mechanism_is_counted_and_measured(
         "duplicates": 1,
         "skipped": 1,
         "dead_letters": 1,
+        "recent_dead_letters": 1,
         "sent": 1,
         "unknown_sends": 1,
         "outbox_pending": 1,
         "stuck_buckets": 1,
-        "stops": 0,
+        "stops": 1,
         "open_cases": 1,
         "breakers": 0,
     }.items():
         assert found[name] == value, (name, found)
+
+
+async def test_a_dead_letter_is_told_for_an_hour(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = InMemoryMetricReader()
+    gauge = MeterProvider([reader]).get_meter("test").create_gauge("test.letters")
+    monkeypatch.setattr(Metrics, "recent_dead_letters", gauge)
+    world.kafka.append("stock-levels", "A", b"{")
+    await world.member().to_end()
+    told, values = Readings(), []
+    for minutes in (55, 65):
+        await world.database.execute(
+            "UPDATE bridge.clock SET real = clock_timestamp(), business = $1",
+            world.clock.at + timedelta(minutes=minutes),
+        )
+        await gauges.measure(world.database, told)
+        data = reader.get_metrics_data()
+        assert data is not None
+        (point,) = data.resource_metrics[0].scope_metrics[0].metrics[0].data.data_points
+        values.append(getattr(point, "value", None))
+    assert values == [1, 0]
 
 
 def test_a_reading_whose_row_is_gone_falls_to_nothing() -> None:
