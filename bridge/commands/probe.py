@@ -12,13 +12,13 @@ import typer
 
 from bridge.commands.places import Json, run
 from services.order_ingestor.__main__ import SCOPES
+from shared.clients import sfcc_client
 from shared.clock import ManualClock
 from shared.configuration import Sfcc
 from shared.errors import Fatal
 from shared.http import open_session
 from shared.operations import OpenGate
 from shared.settings import load
-from shared.sfcc.client import Credentials, Instance, SfccClient
 from shared.sfcc.orders import (
     NewAddress,
     NewOrder,
@@ -76,21 +76,9 @@ async def probe_email(sfcc: Sfcc, site: str | None) -> dict[str, Any]:
     if name not in sfcc.sites:
         raise Fatal(f"there is no site {name} in [sfcc.sites]: known are {', '.join(sfcc.sites)}")
     async with open_session() as session:
-        client = SfccClient(
-            session,
-            Instance(
-                api_url=sfcc.scapi,
-                organization_id=sfcc.organization_id,
-                site_id=name,
-                account_manager_url=sfcc.account_manager_url,
-            ),
-            Credentials(sfcc.client_id, sfcc.client_secret.value),
-            OpenGate(),
-            # Tokens are used at once, so their life needs no clock that runs.
-            ManualClock(datetime(2026, 1, 1, tzinfo=UTC)),
-            scopes=SCOPES,
-            shopper=Credentials(sfcc.slas_client_id, sfcc.slas_client_secret.value),
-        )
+        # Tokens are used at once, so their life needs no clock that runs.
+        clock = ManualClock(datetime(2026, 1, 1, tzinfo=UTC))
+        client = sfcc_client(session, sfcc, name, OpenGate(), clock, scopes=SCOPES)
         order_no = await client.create_order(probe_order(sfcc, name), email=ALIAS)
         shown = await client.read_order(order_no)
         await client.set_order_status(order_no, "status", "cancelled", purpose="interactive")

@@ -29,8 +29,8 @@ from services.order_ingestor.owing import LINK_AGAIN, Desk, LinkRequest
 from services.order_ingestor.polling import EVERY, Poll, pause
 from shared.breaker import Breaker
 from shared.budget import CallBudget
+from shared.clients import SFCC_ACCOUNT, mirakl_client, sfcc_client
 from shared.clock import BusinessClock
-from shared.configuration import Sfcc
 from shared.consumer import Consumer, run_after
 from shared.database import Database
 from shared.errors import Transient
@@ -38,15 +38,12 @@ from shared.http import open_session
 from shared.kafka import Partition, edge_offsets
 from shared.leases import Leases
 from shared.lifecycle import Loop, run
-from shared.mirakl.client import MiraklClient
 from shared.obligations import Obligations, Owed, Pace, owe_all
 from shared.service import Service, open_service
-from shared.settings import ServiceSettings, ShopSettings, load
-from shared.sfcc.client import Credentials, Instance, SfccClient
+from shared.settings import ServiceSettings, load
 from shared.topics import INGESTOR
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
-SFCC_ACCOUNT: Final = "sfcc"
 SCOPES: Final = ("sfcc.orders.rw",)
 PACE: Final = Pace(workers=64, per_account=48)
 TEND_EVERY: Final = timedelta(seconds=10)
@@ -112,50 +109,29 @@ def desk_of(
 ) -> Desk:
     """The clients of every site and shop."""
     shops = {(shop.marketplace_name, shop.shop_id): shop for shop in settings.shops}
+    sfcc_gate = CallBudget(database, clock)
     return Desk(
         database,
         clock,
         shops,
-        {site: sfcc_client(database, clock, settings.sfcc, session, site) for site in settings.sfcc.sites},
-        {key: _mirakl_client(database, clock, shop, session) for key, shop in shops.items()},
-    )
-
-
-def sfcc_client(
-    database: Database, clock: BusinessClock, sfcc: Sfcc, session: aiohttp.ClientSession, site: str
-) -> SfccClient:
-    """The client of one site."""
-    return SfccClient(
-        session,
-        Instance(
-            api_url=sfcc.scapi,
-            organization_id=sfcc.organization_id,
-            site_id=site,
-            account_manager_url=sfcc.account_manager_url,
-        ),
-        Credentials(sfcc.client_id, sfcc.client_secret.value),
-        CallBudget(database, clock),
-        clock,
-        account=SFCC_ACCOUNT,
-        scopes=SCOPES,
-        shopper=Credentials(sfcc.slas_client_id, sfcc.slas_client_secret.value),
-    )
-
-
-def _mirakl_client(
-    database: Database, clock: BusinessClock, shop: ShopSettings, session: aiohttp.ClientSession
-) -> MiraklClient:
-    market = shop.marketplace
-    budget = CallBudget(
-        database, clock, partner=market.integration == "partner", pages_count={"OR11": market.pages_count}
-    )
-    return MiraklClient(
-        session,
-        market.base_url,
-        shop.key(INGESTOR).value,
-        shop.account,
-        budget,
-        shop_id=int(shop.shop_id) if shop.shop_id.isdigit() else None,
+        {
+            site: sfcc_client(session, settings.sfcc, site, sfcc_gate, clock, scopes=SCOPES)
+            for site in settings.sfcc.sites
+        },
+        {
+            key: mirakl_client(
+                session,
+                shop,
+                INGESTOR,
+                CallBudget(
+                    database,
+                    clock,
+                    partner=shop.marketplace.integration == "partner",
+                    pages_count={"OR11": shop.marketplace.pages_count},
+                ),
+            )
+            for key, shop in shops.items()
+        },
     )
 
 

@@ -130,8 +130,7 @@ class Following:
         if after == order:
             return
         await store.write(tx, [after])
-        terms = self.intake.terms.get((event.marketplace, event.shop))
-        if after.stage == "created" and terms is not None and terms.live:
+        if after.stage == "created" and (event.marketplace, event.shop) in self.intake.terms:
             await owe_all(tx, [self.intake.owe_update(after)])
 
     async def settle(self, received: Received[OperatorSettledObligation], tx: Transaction) -> None:

@@ -37,6 +37,7 @@ from shared.settings import ShopSettings
 from shared.sfcc.client import SAME_LOGIN_SECONDS, SfccClient
 from shared.sfcc.orders import Order
 from shared.telemetry import new_trace
+from shared.topics import INGESTOR
 
 PATIENT: Final = Retry(first_seconds=2.0, longest_seconds=120.0, for_seconds=None, until_due=False)
 """An order that was sold is created, however long SFCC is away; its due time only says which comes first."""
@@ -123,6 +124,7 @@ class Desk:
     async def create(self, ref: OrderRef, attempt: Attempt) -> Created:
         """createOrders, and the look at what SFCC made of it."""
         order, buyer, shop, sfcc = await self._order(ref)
+        shop.must_be_live(INGESTOR)
         if order.facts.state in CALLED_OFF or not to_send(order.facts):
             raise Refused("nothing of the order is left to send", operation="createOrders", status=410)
         if buyer is None:
@@ -158,6 +160,8 @@ class Desk:
 
     async def adopt(self, ref: OrderRef, attempt: Attempt) -> Created:
         """Find the order that somebody else created before we came."""
+        _, _, shop, _ = await self._order(ref)
+        shop.must_be_live(INGESTOR)
         happened = await self.find_adopted(ref, attempt)
         if isinstance(happened, Absent):
             raise Refused("SFCC has no order of that number", operation="getOrder", status=404)
@@ -288,7 +292,8 @@ class Desk:
 
     async def update(self, ref: OrderRef, attempt: Attempt) -> dict[str, Any]:
         """Send what the SFCC order does not show yet: attributes, shipping status, order status."""
-        order, _, _, sfcc = await self._order(ref)
+        order, _, shop, sfcc = await self._order(ref)
+        shop.must_be_live(INGESTOR)
         number = order.sfcc_order_no
         if number is None:
             raise Refused("the order is not in SFCC", operation="updateOrder", status=410)
@@ -335,6 +340,7 @@ class Desk:
 
     async def write_numbers(self, request: LinkRequest, attempt: Attempt) -> Linked:
         """OR04: write the SFCC numbers of at most 100 orders."""
+        self.shops[request.marketplace, request.shop].must_be_live(INGESTOR)
         pending = await self._unlinked(request)
         if not pending:
             return Linked()

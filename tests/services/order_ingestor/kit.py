@@ -23,12 +23,13 @@ from sandbox.sfcc.app import build as build_sfcc
 from sandbox.sfcc.config import Config as SfccConfig
 from sandbox.sfcc.config import SiteConfig
 from sandbox.sfcc.instance import Instance
-from services.order_ingestor.__main__ import MIGRATIONS, PACE, SFCC_ACCOUNT, desk_of, serve
+from services.order_ingestor.__main__ import MIGRATIONS, PACE, desk_of, serve
 from services.order_ingestor.capture import Intake
 from services.order_ingestor.following import Following
 from services.order_ingestor.owing import Desk
 from services.order_ingestor.polling import Poll
 from shared.breaker import Breaker
+from shared.clients import SFCC_ACCOUNT
 from shared.clock import BusinessClock, set_speed
 from shared.codec import decode
 from shared.database import Database, migrate
@@ -75,6 +76,7 @@ tenant_group_id = "5f1d7c0e-2b4a-4c6e-9a53-0d8f6b1e2c3a"
 production = {production}
 account_manager_url = "{sfcc}"
 scapi_url = "{sfcc}"
+{instance}
 [sfcc.sites.MainSite]
 time_zone = "Europe/Paris"
 currencies = ["EUR"]
@@ -155,8 +157,17 @@ class Ground:
     sfcc: Instance
     database: Database
     web: aiohttp.ClientSession
+    path: Path
+    """Of the settings file."""
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     sequence: int = 0
+
+    def change(self, old: str, new: str) -> None:
+        """The settings say something else from the next start on."""
+        text = self.path.read_text()
+        assert old in text
+        self.path.write_text(text.replace(old, new, 1))
+        self.settings = load(INGESTOR, {"BRIDGE_CONFIG": str(self.path)} | SECRETS)
 
     # The outside --------------------------------------------------------------------------------------
 
@@ -261,6 +272,7 @@ async def ground(
     speed: float = SPEED,
     marketplace: str = "",
     shop: str = "",
+    instance: str = "",
     south: str = "observe",
     production: str = "false",
     mirakl: SandboxConfig | None = None,
@@ -281,6 +293,7 @@ async def ground(
             tag=tag,
             marketplace=marketplace,
             shop=shop,
+            instance=instance,
             south=south,
             production=production,
         )
@@ -302,6 +315,7 @@ async def ground(
                 sfcc_app[INSTANCE],
                 database,
                 web,
+                path,
             )
     finally:
         await mirakl_bound.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -11,13 +12,16 @@ import msgspec
 import pytest
 
 from services.order_ingestor import store
+from services.order_ingestor.owing import LinkRequest
+from shared.errors import Transient
 from shared.events.control import MappingSet
 from shared.events.fields import LineUnits
 from shared.events.finance import OrderNetChanged
 from shared.events.orders import OrderCancelled, OrderCaptured, OrderChanged, OrderCreatedInSfcc, OrderRefunded
 from shared.events.shipments import ShipmentAnnounced
 from shared.money import Money
-from tests.services.order_ingestor.kit import Ground, Hands, ground, hands, sfcc_config
+from shared.obligations import owe
+from tests.services.order_ingestor.kit import Ground, Hands, ground, hands, sfcc_config, until
 
 
 async def test_an_unmapped_sku_holds_the_order_until_it_is_mapped_and_then_it_goes_on_by_itself(
@@ -267,6 +271,78 @@ async def test_a_shop_that_only_observes_sends_nothing(here: Ground, by_hand: Ha
     assert await here.stages() == {"observed": 2}
     assert await by_hand.owes_nothing()
     assert here.sfcc_orders() == []
+
+
+async def test_a_shop_turned_back_to_observe_is_not_written_to_and_goes_on_once_it_is_live_again(
+    here: Ground, by_hand: Hands
+) -> None:
+    await by_hand.know_all()
+    [stands] = await here.sell(workflow="PAY_ON_SHIPMENT")
+    await by_hand.poll().read_changes()
+    await by_hand.work_off()
+    [waits] = await here.sell()
+    await by_hand.poll().read_changes()
+
+    here.change('mode = "live"', 'mode = "observe"')
+    async with hands(here) as observing:
+        await here.act(stands, "cancel")
+        await observing.poll().read_changes()
+        await link(observing)
+        await observe(observing, 3)
+    assert [(one["c_miraklOrderId"], one["status"]) for one in here.sfcc_orders()] == [(stands, "new")]
+    assert "OR04" not in here.mirakl.recorder.calls_by_operation
+    assert await here.cases() == []
+
+    here.change('mode = "observe"', 'mode = "live"')
+    async with hands(here) as live:
+        await live.work_off()
+    assert here.sfcc_order_of(stands)["status"] == "cancelled"
+    assert here.sfcc_order_of(waits)["status"] == "new"
+    assert here.mirakl.recorder.calls_by_operation["OR04"] == 1
+
+
+async def link(who: Hands) -> None:
+    """What the live service owed before."""
+    market = who.ground.market
+    request = LinkRequest(market, "2001")
+    async with who.outbox.transaction() as tx:
+        about = f"shop/{market}/2001"
+        await owe(tx, who.desk.link, key="link", payload=request, due_at=tx.time, account=f"{market}/2001", about=about)
+
+
+async def observe(who: Hands, count: int) -> None:
+    """Let so many obligations be put off."""
+    stop = asyncio.Event()
+    running = asyncio.create_task(who.worker().run(stop))
+
+    async def put_off() -> bool:
+        return bool(
+            await who.ground.database.fetchval(
+                "SELECT count(DISTINCT obligation_id) = $1 FROM obligation_attempts WHERE reason LIKE '%observes%'",
+                count,
+            )
+        )
+
+    try:
+        await until(put_off, 30.0)
+    finally:
+        stop.set()
+        await running
+
+
+async def test_a_token_is_asked_for_where_the_settings_say_that_slas_is(database_url: str, tmp_path: Path) -> None:
+    nowhere = 'slas_url = "http://127.0.0.1:1"'
+    async with ground("127.0.0.1:1", database_url, tmp_path, instance=nowhere) as here, hands(here) as by_hand:
+        await by_hand.know_all()
+        await here.sell()
+        await by_hand.poll().read_changes()
+        worker = by_hand.worker()
+        [claimed] = await worker.claim()
+
+        ended = await worker.attempt(claimed)
+
+        assert isinstance(ended, Transient)
+        assert "never left" in str(ended)
 
 
 async def test_with_a_token_per_order_the_alias_is_the_orders_own_address(database_url: str, tmp_path: Path) -> None:
