@@ -36,6 +36,7 @@ from shared.database import Database
 from shared.errors import Refused
 from shared.events.decisions import OrderReservationReleased, OrderStockReserved, ReservedLine
 from shared.mirakl.client import MiraklClient
+from shared.mirakl.lookup import OrdersLookup
 from shared.mirakl.orders import LineAnswer, Order
 from shared.obligations import Absent, Attempt, Done, GivenUp, Happened, Kind, Retry, Settled
 from shared.outbox import Transaction
@@ -101,8 +102,10 @@ class Desk:
     mirakl: Mapping[tuple[str, str], MiraklClient]
     kinds: Kinds = field(init=False)
     judging: Judging = field(init=False)
+    _lookups: dict[tuple[str, str], OrdersLookup] = field(init=False)
 
     def __post_init__(self) -> None:
+        self._lookups = {key: OrdersLookup(client) for key, client in self.mirakl.items()}
         self.kinds = Kinds(
             reserve=Kind(
                 "reserve-stock", "guarded", StockRequest, self.reserve, self.reserved, self.holds,
@@ -230,7 +233,7 @@ class Desk:
     def _shop(self, request: StockRequest | ReleaseRequest) -> ShopSettings:
         shop = self.shops.get((request.marketplace, request.shop))
         if shop is None:
-            raise Refused("the shop is not in the settings any more", operation="reservation", status=410)
+            raise _shop_gone("reservation")
         return shop
 
     # Release ----------------------------------------------------------------------------------------
@@ -292,7 +295,7 @@ class Desk:
     def _client(self, request: AnswerRequest) -> MiraklClient:
         client = self.mirakl.get((request.marketplace, request.shop))
         if client is None:
-            raise Refused("the shop is not in the settings any more", operation="OR21", status=410)
+            raise _shop_gone("OR21")
         return client
 
     async def find_answer(self, request: AnswerRequest, attempt: Attempt) -> Happened | Absent:
@@ -300,9 +303,10 @@ class Desk:
         order = await store.read(self.database, request.marketplace, request.order_id)
         if order is None or order.stage != "decided":
             return Happened(msgspec.to_builtins(Shown()))
-        client = self._client(request)
-        page = await client.read_orders([request.order_id], purpose="deadline")
-        found = next((one for one in page.orders if one.order_id == request.order_id), None)
+        lookup = self._lookups.get((request.marketplace, request.shop))
+        if lookup is None:
+            raise _shop_gone("OR11")
+        found = await lookup.get(request.order_id)
         if found is None or found.order_state in ("STAGING", WAITING):
             return Absent()
         return Happened(msgspec.to_builtins(_shown(found)))
@@ -347,6 +351,10 @@ def reservation_of(wanted: tuple[Wish, ...], site: Site, reference: str) -> Rese
     if site.location_group is not None:
         return ReservationRequest(groups=place, external_ref_id=reference, allow_partial_reservations=True)
     return ReservationRequest(locations=place, external_ref_id=reference, allow_partial_reservations=True)
+
+
+def _shop_gone(operation: str) -> Refused:
+    return Refused("the shop is not in the settings any more", operation=operation, status=410)
 
 
 def _place(site: Site) -> str:

@@ -235,6 +235,32 @@ async def test_two_orders_are_never_accepted_on_the_same_units(here: Answering) 
     assert here.reserved("P000001") == 6
 
 
+async def test_what_one_order_was_accepted_on_proves_nothing_for_the_next(
+    kafka_bootstrap: str, database_url: str, tmp_path: Path
+) -> None:
+    async with answering(kafka_bootstrap, database_url, tmp_path, shop="stock_proof_seconds = 100000") as here:
+        sku = here.skus()[0]
+        await here.map((sku, "P000001"))
+        await here.ground.control(here.ground.sfcc_url, "POST", "/outage", {"seconds": 1_000_000.0})
+
+        async with here.services():
+            await here.sell((sku, 2))
+            await until(lambda: has_stage(here, "open", 1))
+            await here.stock(sku, "P000001", 5)
+            await here.jump(timedelta(minutes=6))
+            await until(lambda: has_stage(here, "accepted", 1))
+            [second] = await here.sell((sku, 4))
+            await until(lambda: has_stage(here, "open", 1))
+            await here.jump(timedelta(minutes=6))
+            # It was looked at, and found the five pieces less the two.
+            await until(lambda: waits_for_stock(here, second))
+            assert await here.stages() == {"accepted": 1, "open": 1}
+
+
+async def waits_for_stock(here: Answering, order_id: str) -> bool:
+    return bool(await here.database.fetchval("SELECT waits_for <> '{}' FROM orders WHERE order_id = $1", order_id))
+
+
 async def nothing_promised(here: Answering) -> bool:
     return bool(await here.database.fetchval("SELECT count(*) = 0 FROM promises"))
 
@@ -292,6 +318,27 @@ async def test_an_acceptor_that_is_cut_off_again_and_again_answers_every_order_o
 async def settled(here: Answering, count: int) -> bool:
     found: dict[str, Any] = await here.stages()
     return bool(found.get("accepted") == count)
+
+
+async def test_many_lost_answers_are_looked_up_in_a_call_or_two(
+    kafka_bootstrap: str, database_url: str, tmp_path: Path
+) -> None:
+    # Slow enough that all of them wait when the next minute of OR11 begins.
+    async with answering(kafka_bootstrap, database_url, tmp_path, speed=10.0) as here:
+        sku, count = here.skus()[0], 10
+        orders = await here.sell((sku, 1), count=count)
+        await here.fault(here.ground.mirakl_url, kind="cut_after_effect", operation="OR21", count=count)
+        async with here.ingestor(), here.acceptor():
+            await until(lambda: has_stage(here, "open", count))
+        async with here.acceptor():
+            await here.map((sku, "P000001"))
+            await until(lambda: settled(here, count))
+
+    assert len(here.calls("OR21")) == count
+    looked_up = [call for call in here.calls("OR11") if "order_ids" in str(call.query)]
+    # The first to look while the account is in doubt, then all others; one more call for who comes late.
+    assert 1 <= len(looked_up) <= 3
+    assert len(orders) == count
 
 
 async def test_an_order_that_only_waits_for_the_marketplace_is_paged_once_its_answer_is_late(here: Answering) -> None:
