@@ -21,6 +21,7 @@ from tests.integration.test_producing import block
 from tests.kit.console import Unreachable, install
 from tests.services.order_ingestor.kit import SECRETS, Ground, ground, until
 
+pytestmark = pytest.mark.timeout(900)
 SOURCES: Final = """
 [sources]
 stock-levels = ["/erp/console"]
@@ -51,7 +52,7 @@ class Outside:
             self.fleet.check()
             return await holds()
 
-        await until(look)
+        await until(look, seconds=300.0)
 
     async def dead_letter(self, service: str) -> dict[str, Any]:
         """The one that `bridge dead-letters list` shows, as soon as it does."""
@@ -88,7 +89,7 @@ async def outside(kafka: str, database_url: str, folder: Path, *services: str) -
             **SECRETS,
         )
         async with Fleet(environment, folder / "logs", services) as fleet:
-            await fleet.until_ready(120)
+            await fleet.until_ready(300)
             yield Outside(here, fleet, environment)
 
 

@@ -8,6 +8,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 from bridge.fleet import Fleet, environment_with
 from shared.clock import jump
 from shared.database import Database
@@ -16,6 +18,7 @@ from tests.kit.spans import Collected, Seen, collector
 from tests.services.finance_ledger.kit import config
 from tests.services.order_ingestor.kit import SECRETS, Ground, ground, until
 
+pytestmark = pytest.mark.timeout(900)
 SERVICES: Final = (INGESTOR, ACCEPTOR, NOTIFIER, LEDGER, CONTROL_ROOM)
 STAGES: Final = [
     (INGESTOR, "read orders"),
@@ -47,7 +50,7 @@ async def test_every_span_of_an_order_leads_back_to_the_poll_from_the_ledgers_bo
     async with collector() as spans, ground(kafka_bootstrap, database_url, tmp_path, mirakl=config()) as here:
         fleet = Fleet(environment(here, spans, tmp_path), tmp_path / "logs", SERVICES)
         async with fleet:
-            await fleet.until_ready(120)
+            await fleet.until_ready(300)
             order_id = await from_poll_to_payout(here, fleet)
         # Whoever ends sends what it still has.
         key = f"{here.market}/{order_id}"
