@@ -26,6 +26,11 @@ PAGES_PORT: Final = ControlRoom().port
 KAFKA_PORT: Final = 9093
 POSTGRES_PORT: Final = 5432
 OTLP_PORT: Final = 4318
+LOCAL_DNS: Final = "169.254.20.10/32"
+"""Where Kubernetes' cache of names listens on every node that has one; it is no pod, so no selector finds it."""
+METRICS_FROM: Final = "monitoring"
+PAGES_FROM: Final = "ingress-nginx"
+"""The namespaces of whoever reads metrics, and of the ingress: the only ones that reach a pod."""
 USER: Final = 10001
 """The image's user and group, as deploy/Dockerfile makes them."""
 
@@ -309,6 +314,7 @@ def network() -> list[Manifest]:
         "ipBlock": {"cidr": "0.0.0.0/0", "except": ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"]}
     }
     anywhere: list[Manifest] = [{"namespaceSelector": {}}]
+    names: list[Manifest] = [*anywhere, {"ipBlock": {"cidr": LOCAL_DNS}}]
 
     def policy(name: str, selector: Manifest, **rules: list[Manifest]) -> Manifest:
         kinds = [kind.capitalize() for kind in rules]
@@ -328,16 +334,16 @@ def network() -> list[Manifest]:
 
     return [
         policy("default-deny", ours, ingress=[], egress=[]),
-        policy("names-and-servers", ours, egress=[{"to": anywhere, "ports": dns}, {"to": anywhere, "ports": servers}]),
+        policy("names-and-servers", ours, egress=[{"to": names, "ports": dns}, {"to": anywhere, "ports": servers}]),
         policy("partners", partners, egress=[{"to": [outside], "ports": [{"protocol": "TCP", "port": 443}]}]),
         policy(
             "metrics",
             ours,
-            ingress=[{"from": namespace("monitoring"), "ports": [{"protocol": "TCP", "port": "health"}]}],
+            ingress=[{"from": namespace(METRICS_FROM), "ports": [{"protocol": "TCP", "port": "health"}]}],
         ),
         policy(
             "pages",
             {"matchLabels": _labels(CONTROL_ROOM)},
-            ingress=[{"from": namespace("ingress-nginx"), "ports": [{"protocol": "TCP", "port": "pages"}]}],
+            ingress=[{"from": namespace(PAGES_FROM), "ports": [{"protocol": "TCP", "port": "pages"}]}],
         ),
     ]

@@ -97,6 +97,32 @@ def test_a_pod_has_the_time_it_takes_to_leave_and_is_restricted(rendered: list[d
         }
 
 
+def test_kafkas_own_pods_fit_the_namespace_that_they_run_in(rendered: list[dict[str, Any]]) -> None:
+    (namespace,) = of_kind(rendered, "Namespace").values()
+    assert namespace["metadata"]["labels"] == {"pod-security.kubernetes.io/enforce": "restricted"}
+    (pool,) = of_kind(rendered, "KafkaNodePool").values()
+    (kafka,) = of_kind(rendered, "Kafka").values()
+    for container in (
+        pool["spec"]["template"]["kafkaContainer"],
+        kafka["spec"]["entityOperator"]["template"]["userOperatorContainer"],
+    ):
+        assert container["securityContext"] == {
+            "runAsNonRoot": True,
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "seccompProfile": {"type": "RuntimeDefault"},
+        }
+
+
+def test_the_autoscaler_finds_kafka_from_a_namespace_of_its_own(rendered: list[dict[str, Any]]) -> None:
+    places = next(one for name, one in of_kind(rendered, "ConfigMap").items() if name.startswith("bridge-places"))
+    host, _, port = places["data"]["KAFKA_BOOTSTRAP_SERVERS"].partition(":")
+    (kafka,) = of_kind(rendered, "Kafka").values()
+    about = kafka["metadata"]
+    assert host == f"{about['name']}-kafka-bootstrap.{about['namespace']}.svc"
+    assert port == str(manifests.KAFKA_PORT)
+
+
 def test_probes_ask_the_port_that_health_listens_on(rendered: list[dict[str, Any]]) -> None:
     for name, one in of_kind(rendered, "Deployment").items():
         (container,) = pod_of(one)["containers"]
@@ -167,3 +193,17 @@ def test_nothing_passes_unless_a_policy_names_it(rendered: list[dict[str, Any]])
     assert "egress" not in shut
     selected = policies["partners"]["spec"]["podSelector"]["matchExpressions"][0]["values"]
     assert set(selected) == set(SERVICES) - {CONTROL_ROOM}, "the control room calls nobody"
+
+
+def test_names_are_asked_of_pods_and_of_the_nodes_cache_and_servers_elsewhere_need_a_policy_of_their_own(
+    rendered: list[dict[str, Any]],
+) -> None:
+    names, servers = of_kind(rendered, "NetworkPolicy")["names-and-servers"]["spec"]["egress"]
+    assert names["to"] == [{"namespaceSelector": {}}, {"ipBlock": {"cidr": manifests.LOCAL_DNS}}]
+    assert servers["to"] == [{"namespaceSelector": {}}]
+    elsewhere = yaml.safe_load((OVERLAY / "servers-elsewhere.yaml").read_text())
+    kubernetes_validate.validate(elsewhere, kubernetes_validate.latest_version(), strict=True)
+    assert elsewhere["spec"]["podSelector"]["matchLabels"] == {"app.kubernetes.io/part-of": manifests.PRODUCT}
+    opened = {port["port"] for rule in elsewhere["spec"]["egress"] for port in rule["ports"]}
+    assert opened == {manifests.KAFKA_PORT, manifests.POSTGRES_PORT}
+    assert "- servers-elsewhere.yaml" in (OVERLAY / "kustomization.yaml").read_text()
