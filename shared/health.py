@@ -79,7 +79,7 @@ class Health:
 
 async def _metrics(request: web.Request) -> web.Response:
     if "application/openmetrics-text" in request.headers.get("Accept", ""):
-        # Only this format has room for exemplars, the trace ids behind a figure.
+        # Prometheus asks for this format first.
         return web.Response(
             body=openmetrics.generate_latest(REGISTRY),  # type: ignore[no-untyped-call]
             headers={"Content-Type": openmetrics.CONTENT_TYPE_LATEST},

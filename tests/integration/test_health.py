@@ -62,7 +62,7 @@ async def test_ready_names_what_is_waited_for_and_says_nothing_of_liveness(pages
     assert await pages.json("/ready") == (200, {"ready": True, "waiting_for": []})
 
 
-async def test_metrics_are_prometheus_text_or_openmetrics_where_exemplars_have_room(pages: Pages) -> None:
+async def test_metrics_are_prometheus_text_or_openmetrics_for_who_asks_for_it(pages: Pages) -> None:
     status, kind, text = await pages.get("/metrics")
     assert (status, kind.split(";")[0]) == (200, "text/plain")
     assert "python_info" in text

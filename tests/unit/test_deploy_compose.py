@@ -47,6 +47,17 @@ def test_every_file_that_is_mounted_is_there(composed: dict[str, Any]) -> None:
         assert not source.startswith(".") or (ROOT / source).exists(), source
 
 
+def test_what_people_make_in_a_checkout_is_no_part_of_it(composed: dict[str, Any]) -> None:
+    ignored = (ROOT / ".gitignore").read_text().split("\n")
+    assert {"/bridge.toml", "/bridge.env", "/people.toml", "/bridge-data/"} <= set(ignored)
+    assert composed["acceptor"]["env_file"] == [{"path": "bridge.env", "required": False}]
+
+
+def test_postgres_is_asked_by_the_way_that_its_start_keeps_closed(composed: dict[str, Any]) -> None:
+    """While the database is made a first server answers by its socket alone, and ends again."""
+    assert composed["postgres"]["healthcheck"]["test"] == ["CMD-SHELL", "pg_isready -h 127.0.0.1 -U bridge"]
+
+
 def test_prometheus_asks_every_service_at_its_health_port() -> None:
     (job,) = yaml.safe_load((DEPLOY / "compose" / "prometheus.yml").read_text())["scrape_configs"]
     assert set(job["static_configs"][0]["targets"]) == {f"{name}:{manifests.HEALTH_PORT}" for name in SERVICES}
