@@ -190,7 +190,8 @@ class Numbers:
             if fell and shown(stock, terms, _NONE, offer.pack).quantity == 0:
                 falls[offer.shop].append(Fall(offer, offer.shown or 0))
             offer.quantity, offer.ats, offer.open_units, offer.rule = after
-            offer.as_of = level["true_at"]
+            # News is as old as the change; whatever else brought us here rests on what the last read confirmed.
+            offer.as_of = level["as_of"] if offer.product_id in causes else level["true_at"]
             if offer.hold_case is not None and number.quantity > 0:
                 offer.hold_case, offer.dirty = None, True
             offer.version += 1

@@ -142,7 +142,7 @@ class Proving:
             ending = "lost"
         while await patiently(lambda end_blockers: self._settle_some(made, ending, end_blockers)):
             self.beat()
-        log.info("stock_import_ended", account=self.shop.account, source=made["import_id"], state=ending)
+        log.info("stock_import_ended", account=self.shop.account, source=made["import_id"], status=ending)
 
     async def _read_report(self, made: Mapping[str, Any]) -> bool:
         """Note the reasons of the refused lines; whether there is a report."""

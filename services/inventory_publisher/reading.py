@@ -216,7 +216,7 @@ class Feed:
                 started_at,
                 tx.time + SECOND_LOOK if missing else None,
             )
-        log.info("stock_base_read", place=self.place.name, missing=missing)
+        log.info("stock_base_read", place=self.place.name, count=missing)
 
     async def _exported(self, started: StartedExport) -> ExportState:
         ends = self.clock.now() + EXPORT_PATIENCE

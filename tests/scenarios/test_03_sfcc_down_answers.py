@@ -48,6 +48,7 @@ async def test_orders_are_accepted_in_the_outage_only_on_proven_stock_and_each_e
                 await until(lambda: stages(here, {"open": 4}))
                 await here.jump(timedelta(minutes=6))
                 await until(lambda: stages(here, {"accepted": 3, "open": 1}))
+                await until(lambda: waits_for_stock(here, short))
                 await until(lambda: shows(here, {plenty: 42, scarce: 2}))
 
             async with here.acceptor():
@@ -65,8 +66,9 @@ async def test_orders_are_accepted_in_the_outage_only_on_proven_stock_and_each_e
                 await here.jump(timedelta(minutes=60))
                 [late] = await here.sell((old, 1))
                 await until(lambda: stages(here, {"accepted": 4, "open": 2}))
-                await until(lambda: announced(here, short))
                 await here.jump(timedelta(minutes=40))
+                await until(lambda: waits_for_stock(here, late))
+                await until(lambda: announced(here, short))
                 assert await here.stages() == {"accepted": 4, "open": 2}
                 assert len(here.calls("OR21")) == 4
 
@@ -129,6 +131,11 @@ async def stale_cases(here: Answering) -> list[str]:
 async def read_just_now(here: Answering) -> bool:
     read_at = await here.database.fetchval("SELECT min(read_at) FROM inventory_publisher.stock_sources")
     return bool(await here.now() - read_at < timedelta(minutes=2))
+
+
+async def waits_for_stock(here: Answering, order_id: str) -> bool:
+    """Whether an order was looked at without OCI's answer, and nothing proved its stock."""
+    return bool(await here.database.fetchval("SELECT waits_for <> '{}' FROM orders WHERE order_id = $1", order_id))
 
 
 async def announced(here: Answering, order_id: str) -> bool:
