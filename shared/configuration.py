@@ -699,7 +699,7 @@ class Configuration(Places, frozen=True, kw_only=True):
         Meta(
             description=(
                 "Who may write a topic that outside producers feed, by CloudEvents source: one authoritative "
-                "source per key. A topic that is not named takes all."
+                "source per key. Not named, dispatches takes all, and stock-levels nobody from outside."
             ),
             examples=[{"stock-levels": ["/erp/stock"]}],
         ),
