@@ -203,6 +203,7 @@ LOG_FIELDS: Final = frozenset(
         *("consumer", "topic", "partition", "offset", "epoch", "holder", "loop", "loops"),
         *("count", "parked", "attempts", "seconds", "event_type", "event_id", "source", "sequence"),
         *("marketplace", "shop", "stage", "operation", "account", "case_code", "correlation_id"),
+        *("order_id", "place"),
     }
 )
 """What a log line may carry: ids, counts and our own words. A new field is added here, after a look at

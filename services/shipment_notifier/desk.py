@@ -226,7 +226,13 @@ class Desk:
             if live:
                 order = self._owe_announcement(order, announcement, owed)
                 continue
-            log.info("would_announce", order=order.key, operation=announcement.operation, count=len(announcement.units))
+            log.info(
+                "would_announce",
+                marketplace=order.marketplace,
+                order_id=order.order_id,
+                operation=announcement.operation,
+                count=len(announcement.units),
+            )
             for parcel_id in announcement.parcel_ids:
                 order = await self._hold(tx, order, Hold(parcel_id=parcel_id, reason=OBSERVED), platform, asked)
         for correction in follows.corrections:
