@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,7 @@ async def test_a_piece_that_is_cancelled_later_is_given_back_once(here: Answerin
         assert here.reserved("P000001") == 2
         for number, product in enumerate(("P000001", "P000002")):
             await here.cancel_piece(order_id, number)
-            await until(lambda product=product: holds(here, product, 1))
+            await until(partial(holds, here, product, 1))
 
     # All that was said of the first line has been heard before the second one's.
     assert here.reserved("P000001") == 1
