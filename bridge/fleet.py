@@ -84,11 +84,13 @@ class Member:
         self.killed += status == -signal.SIGKILL and not stop.is_set()
         return status
 
-    def signal(self, number: signal.Signals) -> None:
-        """Send a signal, if the process is there."""
+    def signal(self, number: signal.Signals) -> bool:
+        """Send a signal, if the process is there; whether it was."""
         if self._process is not None and self._process.returncode is None:
             with suppress(ProcessLookupError):
                 self._process.send_signal(number)
+                return True
+        return False
 
     def _last_words(self) -> str:
         lines = self.log.read_text(errors="replace").splitlines()

@@ -128,10 +128,12 @@ class Day:
             member = self.stage.fleet.members[name]
             for moment in moments[name]:
                 await self.stage.clock.sleep_until(start + timedelta(minutes=moment))
-                before = member.killed
+                before, hit = member.killed, 0
                 while member.killed == before:
                     self.stage.fleet.check()
-                    member.signal(signal.SIGKILL)
+                    # No process twice: a signal to one that is just gone would take its exit status from the fleet.
+                    if member.starts != hit and member.signal(signal.SIGKILL):
+                        hit = member.starts
                     await asyncio.sleep(0.02)
                 self.tell(f"{name} is killed, {member.killed} of {self.plan.kills()[name]} times.")
 

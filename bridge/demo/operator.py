@@ -55,8 +55,8 @@ class Page(HTMLParser):
 
 
 REASON: Final = "put right during the demo"
-PATIENCE_SECONDS: Final = 8.0
-"""Of the clock on the wall: eight minutes of business at the demo's speed."""
+PATIENCE_SECONDS: Final = 15.0
+"""Of the clock on the wall: a quarter of an hour of business at the demo's speed."""
 
 
 class Operator:
