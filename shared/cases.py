@@ -1,7 +1,8 @@
 """Exception cases: opened, escalated and closed as events, in the transaction of what they are about.
 
 A case has one id made of its code, what it is about and its cause, so opening it twice is opening it
-once. Whoever puts a cause right closes every case it opened. A code needs its handbook entry.
+once. Whoever puts a cause right closes every case it opened; a person closes those that nothing else
+closes. A code needs its handbook entry, which says so.
 """
 
 from __future__ import annotations
@@ -12,13 +13,18 @@ from datetime import datetime
 from typing import Literal
 
 import msgspec
+import structlog
 
 from shared.database import Rows
 from shared.events.base import Event
 from shared.events.cases import CaseClosed, CaseEscalated, CaseOpened, Severity
-from shared.handbook import entry
+from shared.events.control import OperatorClosedCase
+from shared.handbook import HANDBOOK, entry
+from shared.handlers import Received
 from shared.money import Money
 from shared.outbox import Transaction
+
+log = structlog.get_logger(__name__)
 
 Outcome = Literal["cause-fixed", "settled-by-operator", "overtaken"]
 
@@ -49,7 +55,8 @@ async def open_case(
     shop: str | None = None,
     facts: Mapping[str, str] | None = None,
 ) -> str:
-    """Ask a person, with this transaction; the case's id. A case that is open already stays as it is.
+    """Ask a person, with this transaction; the case's id. A case that is open already stays as it is, and one that
+    a person closed by hand stays closed while its facts are the same.
 
     `about` and `cause` are object references (`order/worten-pt/W-1`, `mapping/worten-pt/sku/SOCKS`). What
     is not given comes from the code's handbook entry. Never personal data.
@@ -81,7 +88,8 @@ async def open_case(
            VALUES ($1, $2, $3, $4, $5, $6::jsonb, $7)
            ON CONFLICT (case_id) DO UPDATE SET severity = excluded.severity, steps = '{}', opened = excluded.opened,
                opened_at = excluded.opened_at, closed_at = NULL, closed = NULL, version = c.version + 1
-           WHERE c.closed_at IS NOT NULL RETURNING version""",
+           WHERE c.closed_at IS NOT NULL AND NOT ($8 AND c.closed ->> 'outcome' = 'settled-by-operator'
+               AND c.opened -> 'facts' IS NOT DISTINCT FROM excluded.opened -> 'facts') RETURNING version""",
         case_id,
         code,
         about,
@@ -89,6 +97,7 @@ async def open_case(
         opened.severity,
         msgspec.json.encode(opened).decode(),
         tx.time,
+        known.by_hand,
     )
     if version is not None:
         tx.publish(opened, sequence=version)
@@ -183,6 +192,31 @@ async def close_cases(
     for row, closing in zip(rows, closings, strict=True):
         tx.publish(closing, sequence=row["version"] + 1)
     return [closing.case_id for closing in closings]
+
+
+async def close_by_person(received: Received[OperatorClosedCase], tx: Transaction) -> None:
+    """The handler of `operator.closed-case.v1`, the same in every service: close the case that a person looked at.
+
+    Other services' cases, unknown ones and those that are closed already or were opened again since are left
+    alone. So are those whose handbook entry does not say `by_hand`: what they stand for would go on unseen.
+    """
+    event = received.event
+    if event.service != tx.service:
+        return
+    code = await tx.fetchval(
+        "SELECT code FROM cases WHERE case_id = $1 AND closed_at IS NULL AND opened_at = $2 FOR UPDATE",
+        event.case_id,
+        event.opened_at,
+    )
+    if code is None:
+        return
+    known = HANDBOOK.get(code)
+    if known is None or not known.by_hand:
+        log.warning("case_not_closed_by_hand", case=event.case_id, code=code)
+        return
+    await close_cases(
+        tx, case_ids=[event.case_id], outcome="settled-by-operator", explanation=event.explanation, by=event.by
+    )
 
 
 async def current(rows: Rows) -> AsyncIterator[tuple[Event, int, datetime]]:

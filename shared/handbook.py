@@ -33,6 +33,9 @@ class Entry:
     steps: tuple[str, ...]
     closes: str
     """What closes the case."""
+    by_hand: bool = False
+    """Whether a person may close it with an explanation: where the bridge may never learn that it is done. Not
+    where something waits for its cause, which would go on waiting unseen."""
 
 
 _ENTRIES: Final = (
@@ -212,6 +215,7 @@ _ENTRIES: Final = (
         ),
         owner_team="finance",
         severity="high",
+        by_hand=True,
         steps=(
             "Compare the figures in the case.",
             "If SFCC's differ, look for a hook or a rounding in the instance that changes orders of this channel.",
@@ -259,11 +263,12 @@ _ENTRIES: Final = (
         ),
         owner_team="operations",
         severity="normal",
+        by_hand=True,
         steps=(
             "Find out who announced the shipment, and whether stock was booked for it.",
             "Book the sale in SFCC or the ERP by hand where that is needed.",
         ),
-        closes="The order's end at the marketplace.",
+        closes="The order's end at the marketplace, or a person, once the sale is booked.",
     ),
     Entry(
         code="order-cancelled-while-shipped",
@@ -271,6 +276,7 @@ _ENTRIES: Final = (
         meaning="Both facts are true and no rule says which holds. Nothing was changed in SFCC.",
         owner_team="operations",
         severity="critical",
+        by_hand=True,
         steps=(
             "Call the warehouse: can the parcel be stopped?",
             "If so, cancel the order in SFCC. If not, ask the marketplace to take the cancellation back or agree "
@@ -287,6 +293,7 @@ _ENTRIES: Final = (
         ),
         owner_team="integration",
         severity="normal",
+        by_hand=True,
         steps=(
             "Read the reason in the case.",
             "Set the value by hand in Business Manager, or put the cause right: the next change is sent again "
@@ -303,6 +310,7 @@ _ENTRIES: Final = (
         ),
         owner_team="operations",
         severity="low",
+        by_hand=True,
         steps=(
             "Read the reason in the case. An anonymised or very old order takes no number any more: then nothing "
             "is to be done.",
@@ -463,12 +471,13 @@ _ENTRIES: Final = (
         ),
         owner_team="operations",
         severity="high",
+        by_hand=True,
         steps=(
             "Read the reason. Mostly the offer does not exist at the marketplace: look there for its SKU.",
             "Create the offer, or take its mapping away where it is not to be sold there.",
             "The quantity goes out again with the offer's next change, or once the offer is seen at the marketplace.",
         ),
-        closes="The first quantity of the offer that the marketplace takes.",
+        closes="The first quantity of the offer that is taken, or a person, where it is not to be sold there.",
     ),
     Entry(
         code="stock-import-stuck",
@@ -549,11 +558,12 @@ _ENTRIES: Final = (
         ),
         owner_team="operations",
         severity="high",
+        by_hand=True,
         steps=(
             "Read in the case what has changed on the list, and find the carrier's new code.",
             "Map the warehouse's word to it in the control room, before the next parcel leaves.",
         ),
-        closes="The mapping, or a list that has the carrier again.",
+        closes="The mapping, a list that has the carrier again, or a person, where no parcel goes by it any more.",
     ),
     Entry(
         code="shipment-without-tracking",
@@ -668,13 +678,14 @@ _ENTRIES: Final = (
         ),
         owner_team="finance",
         severity="high",
+        by_hand=True,
         steps=(
             "Read paid, lines and difference in the case, and the cycle's page in the control room.",
             "Compare with the cycle's invoice and its transaction log in the marketplace's back office.",
             "An unknown type: map it to an account. A missing order: have it read again (backfill).",
             "Where the marketplace is wrong, ask the operator for a correction: it comes as a line of its own.",
         ),
-        closes="The first comparison that agrees.",
+        closes="The first comparison that agrees, or a person, once the difference is explained.",
     ),
     Entry(
         code="payout-failed",
@@ -714,11 +725,12 @@ _ENTRIES: Final = (
         ),
         owner_team="finance",
         severity="high",
+        by_hand=True,
         steps=(
             "Look the transaction up in the marketplace's back office.",
             "Ask the operator for a correction.",
         ),
-        closes="The line, once the marketplace shows it with an amount that can be held.",
+        closes="An amount that can be held, once the marketplace shows it, or a person, once it is corrected.",
     ),
     Entry(
         code="offer-rejected",
@@ -729,12 +741,13 @@ _ENTRIES: Final = (
         ),
         owner_team="catalogue",
         severity="normal",
+        by_hand=True,
         steps=(
             "Read the reason. Mostly the product is not known there, or a price or value is not allowed.",
             "Put it right in SFCC, or in the marketplace's back office.",
             "What changed goes out by itself within minutes; the same as before is tried again after a day.",
         ),
-        closes="The first import that the marketplace takes the offer in.",
+        closes="An import that takes the offer in, the end of what was to be changed, or a person.",
     ),
     Entry(
         code="offer-import-refused",
@@ -778,12 +791,13 @@ _ENTRIES: Final = (
         ),
         owner_team="catalogue",
         severity="normal",
+        by_hand=True,
         steps=(
             "Read the import's reports in the marketplace's back office.",
             "Put the product right in SFCC, or the mapping of its category and attributes.",
             "What changed in SFCC goes out by itself within half an hour; the same as before after a day.",
         ),
-        closes="The first product import that the marketplace takes it in.",
+        closes="The marketplace, once it knows the product, the end of the product in SFCC, or a person.",
     ),
     Entry(
         code="prices-not-read",
@@ -812,12 +826,13 @@ _ENTRIES: Final = (
         ),
         owner_team="integration",
         severity="high",
+        by_hand=True,
         steps=(
             "Look whether the offer was sold out at just that time: then its stock was not reset.",
             "Otherwise ask the operator what a column does that is not in an OF01 file in NORMAL mode.",
             "Another offer is tried after a day; take the mapping of offer columns away to prevent it.",
         ),
-        closes="An offer that keeps its stock.",
+        closes="An offer that keeps its stock, or a person, where nothing is to be tried any more.",
     ),
 )
 
@@ -839,6 +854,13 @@ def entry(code: str) -> Entry:
     return found
 
 
+_BY_HAND: Final = (
+    "It can be closed by hand in the control room, with an explanation, and opens again when it has something new "
+    "to say."
+)
+_BY_CAUSE: Final = "It cannot be closed by hand."
+
+
 def document(entries: Sequence[Entry] = _ENTRIES) -> str:
     """The handbook as Markdown, in the order of the codes."""
     lines = [
@@ -856,7 +878,7 @@ def document(entries: Sequence[Entry] = _ENTRIES) -> str:
         lines += ["", f"## {e.code}", "", f"**{e.title}.** {e.meaning}", ""]
         lines += [f"Owner: {e.owner_team}. Severity: {e.severity}.", ""]
         lines += [f"{number}. {step}" for number, step in enumerate(e.steps, 1)]
-        lines += ["", f"Closed by: {e.closes}"]
+        lines += ["", f"Closed by: {e.closes}", "", _BY_HAND if e.by_hand else _BY_CAUSE]
     return "\n".join(lines) + "\n"
 
 

@@ -266,6 +266,7 @@ TOPICS: Final = (
             control.OperatorPaused,
             control.OperatorResumed,
             control.OperatorSettledObligation,
+            control.OperatorClosedCase,
             control.OperatorNotedCase,
             control.OperatorReplayedDeadLetter,
         ),

@@ -13,9 +13,10 @@ from services.acceptor.judging import mapping_cause, stock_cause, whole_answer
 from services.acceptor.model import DEAD, Known
 from services.acceptor.owing import Desk
 from shared import mappings, rules
+from shared.cases import close_by_person
 from shared.database import Rows
 from shared.events.catalog import OfferMapped, OfferUnmapped
-from shared.events.control import MappingSet, OperatorAnsweredOrder, OperatorSettledObligation
+from shared.events.control import MappingSet, OperatorAnsweredOrder, OperatorClosedCase, OperatorSettledObligation
 from shared.events.decisions import OrderDecided
 from shared.events.orders import OrderCaptured, OrderChanged, OrderCreatedInSfcc
 from shared.events.stock import OfferStockComputed
@@ -120,6 +121,7 @@ class Following:
             react_batch(MappingSet, self.go_on_with_mapping, "state"),
             react(OperatorAnsweredOrder, self.answer_for_person),
             react(OperatorSettledObligation, self.settle),
+            react(OperatorClosedCase, close_by_person),
         )
 
     async def note_created(self, received: Received[OrderCreatedInSfcc], tx: Transaction) -> None:

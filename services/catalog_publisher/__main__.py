@@ -1,6 +1,6 @@
 """Catalog-publisher: products, offers and prices reach every marketplace, and everybody learns which offer sells what.
 
-Reads    SFCC's products and price books; Mirakl's offers; mappings, rules
+Reads    SFCC's products and price books; Mirakl's offers; mappings, rules, operator-actions
 Writes   products, offers, cases
 Owns     the schema catalog_publisher
 Asks     a person, through an exception case, when nobody knows which product an offer sells, or when Mirakl refuses

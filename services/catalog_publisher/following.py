@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from services.catalog_publisher.mapped import CATALOGUE_RULE, CatalogueTerms, ShopKey, match_offers
 from shared import mappings, rules
-from shared.events.control import MappingRemoved, MappingSet
+from shared.cases import close_by_person
+from shared.events.control import MappingRemoved, MappingSet, OperatorClosedCase
 from shared.handlers import Handlers, Received, react
 from shared.outbox import Transaction
 
@@ -25,7 +26,11 @@ class Following:
 
     def handlers(self) -> Handlers:
         """Of the consumer that reacts."""
-        return Handlers(react(MappingSet, self.match_sku, "state"), react(MappingRemoved, self.match_sku, "state"))
+        return Handlers(
+            react(MappingSet, self.match_sku, "state"),
+            react(MappingRemoved, self.match_sku, "state"),
+            react(OperatorClosedCase, close_by_person),
+        )
 
     async def match_sku(self, received: Received[MappingSet] | Received[MappingRemoved], tx: Transaction) -> None:
         """Decide anew what the offers of this SKU sell."""

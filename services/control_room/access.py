@@ -27,11 +27,13 @@ from shared.errors import Fatal
 
 Role = Literal["viewer", "operations", "finance", "admin"]
 ROLES: Final[tuple[Role, ...]] = get_args(Role)
-Act = Literal["note", "map", "answer", "hold", "settle", "rule"]
+Act = Literal["note", "close", "map", "map-account", "answer", "hold", "settle", "rule"]
 
 MAY: Final[Mapping[Act, frozenset[Role]]] = {
     "note": frozenset({"operations", "finance", "admin"}),
+    "close": frozenset({"operations", "finance", "admin"}),
     "map": frozenset({"operations", "admin"}),
+    "map-account": frozenset({"operations", "finance", "admin"}),
     "answer": frozenset({"operations", "admin"}),
     "hold": frozenset({"operations", "admin"}),
     "settle": frozenset({"operations", "finance", "admin"}),

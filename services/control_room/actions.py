@@ -23,6 +23,7 @@ from shared.events.base import Event
 from shared.events.control import (
     OperatorAction,
     OperatorAnsweredOrder,
+    OperatorClosedCase,
     OperatorDecidedHold,
     OperatorNotedCase,
     OperatorSettledObligation,
@@ -163,6 +164,28 @@ class Desk:
 
         await self._write(write)
 
+    async def close_case(
+        self, person: Person, case_id: str, service: str, opened_at: datetime, *, explanation: str
+    ) -> None:
+        """Close a case that nothing else closes; the service that opened it does so."""
+
+        async def write(tx: Transaction) -> None:
+            await self._act(
+                tx,
+                OperatorClosedCase(
+                    about=f"case/{case_id}",
+                    by=person.id,
+                    role=_acting(person),
+                    at=tx.time,
+                    service=service,
+                    case_id=case_id,
+                    opened_at=opened_at,
+                    explanation=explanation,
+                ),
+            )
+
+        await self._write(write)
+
     async def answer_order(
         self,
         person: Person,
@@ -286,7 +309,7 @@ def line_of(right: object, extras: Mapping[str, str]) -> str:
 
 def _refuse_if_changed(seen: str | None, stood: str) -> None:
     if seen is not None and seen != stood:
-        raise ChangedMeanwhile("somebody changed this a moment ago: look at it again, then decide")
+        raise ChangedMeanwhile("something else stands there by now: look at it again, then decide")
 
 
 def _acting(person: Person) -> ActingRole:

@@ -30,7 +30,7 @@ from services.control_room.access import SESSION_SECONDS, Act, People, Person, S
 from services.control_room.actions import ChangedMeanwhile, Desk, Settled, line_of
 from services.control_room.folds import Case, Order, fold_case, fold_order
 from services.control_room.links import about_url, case_url, offer_url, order_url, path_of_ours
-from services.control_room.tables import TABLES
+from services.control_room.tables import TABLES, Table
 from shared.clock import monotonic
 from shared.database import Database
 from shared.errors import Fatal, Permanent, Transient
@@ -48,6 +48,8 @@ FLASH: Final = "control-room-said"
 SESSION: Final = web.RequestKey("session", Session)
 PERSON: Final = web.RequestKey("person", Person)
 TEAMS: Final = tuple(sorted({entry.owner_team for entry in HANDBOOK.values()}))
+
+_LONGEST_EXPLANATION: Final = 500
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -122,6 +124,7 @@ class Room:
                 web.get("/cases", self.list_cases),
                 web.get("/cases/{case_id:.+}", self.show_case),
                 web.post("/note", self.note_case),
+                web.post("/close", self.close_case),
                 web.get("/orders", self.list_orders),
                 web.get("/orders/{marketplace}/{order_id:.+}", self.show_order),
                 web.post("/answer", self.answer_order),
@@ -370,7 +373,7 @@ class Room:
         held = await queries.held_offers(self.database, case_id)
         found = views.remedies(case, order, holds=bool(held))
         mapped = next((remedy for remedy in found if remedy.kind == "map"), None)
-        if mapped is not None:
+        if mapped is not None and "left" in mapped.fields:
             line = await queries.mapping(
                 self.database, mapped.fields["marketplace"], mapped.fields["kind"], mapped.fields["left"]
             )
@@ -384,6 +387,7 @@ class Room:
             entry=HANDBOOK.get(case.code or ""),
             history=[(row, views.sentence(event), getattr(event, "by", None)) for row, event in history],
             remedies=found,
+            closable=views.may_be_closed(case, found),
             order=order,
             line=_mapping_line(line),
             held=held,
@@ -408,6 +412,25 @@ class Room:
             raise Told(case_url(case_id), "Nothing to write down.", "warn")
         await self.desk.note_case(person, case_id, taken=taken, owner_team=team or None, note=note or None)
         raise Told(case_url(case_id), "Taken: it is yours now." if taken else "Written down.")
+
+    async def close_case(self, request: web.Request) -> web.StreamResponse:
+        """Close a case that nothing else closes, with a word of what became of it."""
+        form, person = await self._form(request, "close")
+        case_id, explanation = _text(form, "case_id"), " ".join(_text(form, "explanation").split())
+        back, case = case_url(case_id), await self._standing(case_id)
+        held = await queries.held_offers(self.database, case_id)
+        if not views.may_be_closed(case, views.remedies(case, holds=bool(held))):
+            raise Told(back, f"This case is not closed by hand. Closed by: {_closes(case)}", "bad")
+        if not 0 < len(explanation) <= _LONGEST_EXPLANATION:
+            raise Told(
+                back,
+                f"Say what became of it, in 1 to {_LONGEST_EXPLANATION} characters; {len(explanation)} came.",
+                "bad",
+            )
+        if case.opened_at is None or case.opened_at.isoformat() != _text(form, "opened_at"):
+            raise Told(back, "The case was opened again meanwhile: look at it again, then decide.", "bad")
+        await self.desk.close_case(person, case_id, case.service or "", case.opened_at, explanation=explanation)
+        raise Told(back, f"Written down. {case.service} closes the case now.")
 
     # Orders -------------------------------------------------------------------------------------
 
@@ -546,7 +569,7 @@ class Room:
 
     async def list_mappings(self, request: web.Request) -> web.StreamResponse:
         """One mapping table."""
-        table = _table(request)
+        table = _table(request).mapping
         marketplace, text = request.query.get("marketplace", ""), request.query.get("q", "")
         page = await queries.mappings(self.database, table.kind, marketplace, text, _number(request))
         return await self._render(
@@ -563,7 +586,7 @@ class Room:
 
     async def show_mapping(self, request: web.Request) -> web.StreamResponse:
         """One line with its history."""
-        table = _table(request)
+        table = _table(request).mapping
         marketplace, left = request.query.get("marketplace", ""), table.normalise(request.query.get("left", ""))
         row = await queries.mapping(self.database, marketplace, table.kind, left)
         if row is None:
@@ -579,18 +602,20 @@ class Room:
 
     async def set_mapping(self, request: web.Request) -> web.StreamResponse:
         """Map a value; everything that waited for it goes on."""
-        form, person = await self._form(request, "map")
-        table, back = _table(request), path_of_ours(_text(form, "back"))
+        table = _table(request)
+        form, person = await self._form(request, table.act)
+        back = path_of_ours(_text(form, "back"))
         marketplace, left, right = (_text(form, name) for name in ("marketplace", "left", "right"))
         if not (marketplace and left and right):
             raise Told(back, "A mapping needs a marketplace, a value and what it is mapped to.", "bad")
         try:
+            table.check(left, right)
             changed = await self.desk.set_mapping(
                 person,
-                table,
+                table.mapping,
                 marketplace,
                 left,
-                _mapped(table, right, form),
+                _mapped(table.mapping, right, form),
                 reason=_text(form, "reason") or None,
                 seen=_seen(form),
             )
@@ -604,13 +629,13 @@ class Room:
 
     async def remove_mapping(self, request: web.Request) -> web.StreamResponse:
         """Map a value to nothing any more."""
-        form, person = await self._form(request, "map")
-        table, back = _table(request), path_of_ours(_text(form, "back"))
-        left = _text(form, "left")
+        table = _table(request)
+        form, person = await self._form(request, table.act)
+        back, left = path_of_ours(_text(form, "back")), _text(form, "left")
         try:
             changed = await self.desk.remove_mapping(
                 person,
-                table,
+                table.mapping,
                 _text(form, "marketplace"),
                 left,
                 reason=_text(form, "reason") or None,
@@ -729,13 +754,18 @@ class Room:
         return await request.post(), person
 
 
+def _closes(case: Case) -> str:
+    known = HANDBOOK.get(case.code or "")
+    return known.closes if known else "the service that opened it."
+
+
 def _person(request: web.Request) -> Person:
     return request[PERSON]  # `_meet` lets nobody else through
 
 
-def _table(request: web.Request) -> MappingTable[Any]:
+def _table(request: web.Request) -> Table:
     try:
-        return TABLES[request.match_info["kind"]].mapping
+        return TABLES[request.match_info["kind"]]
     except KeyError:
         raise web.HTTPNotFound(text=f"There is no such table; there are {', '.join(TABLES)}.") from None
 

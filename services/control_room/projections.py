@@ -415,7 +415,8 @@ async def settle_letter(received: Received[Any], rows: Rows) -> None:
 
 ACTIONS: Final[tuple[type[control.OperatorAction], ...]] = (
     *(control.OperatorAnsweredOrder, control.OperatorDecidedHold, control.OperatorPaused, control.OperatorResumed),
-    *(control.OperatorSettledObligation, control.OperatorNotedCase, control.OperatorReplayedDeadLetter),
+    *(control.OperatorSettledObligation, control.OperatorClosedCase, control.OperatorNotedCase),
+    control.OperatorReplayedDeadLetter,
 )
 
 

@@ -13,6 +13,7 @@ from services.control_room.folds import Case, Order
 from services.control_room.tables import TABLES
 from shared.events import cases, control, decisions, finance, orders, shipments
 from shared.events.base import Event
+from shared.handbook import HANDBOOK
 from shared.money import Money
 
 Tone = Literal["calm", "good", "warn", "bad"]
@@ -103,9 +104,10 @@ class Remedy:
 def remedies(case: Case, order: Order | None = None, *, holds: bool = False) -> list[Remedy]:
     """What can be done about a case here, by what it is about and by its cause.
 
-    `mapping/…` as cause or object asks for a line of a mapping table; `order/…` for an answer while the
-    order waits for one; `obligation/…` for what became of a call; `hold/…` for a decision, as does a case
-    that offers are held for, which `holds` says.
+    `mapping/…` as cause or object asks for a line of a mapping table, as do `category/…`, `attribute/…` (a
+    field of the marketplace, for which an SFCC attribute is wanted) and `transaction-type/…`; `order/…` for an
+    answer while the order waits for one; `obligation/…` for what became of a call; `hold/…` for a decision, as
+    does a case that offers are held for, which `holds` says.
     """
     if not case.is_open:
         return []
@@ -113,9 +115,8 @@ def remedies(case: Case, order: Order | None = None, *, holds: bool = False) -> 
     for ref in dict.fromkeys((case.cause, case.about)):
         kind, _, key = (ref or "").partition("/")
         parts = key.split("/", 2)
-        if kind == "mapping" and len(parts) == 3 and parts[1] in TABLES:
-            fields = {"marketplace": parts[0], "kind": parts[1], "left": parts[2]}
-            found.append(Remedy("map", fields, _choices(case.facts)))
+        if line := _line_asked_for(kind, parts):
+            found.append(Remedy("map", line, _choices(case.facts)))
         elif kind == "obligation" and len(parts) >= 2:
             service, _, number = key.partition("/")
             found.append(Remedy("settle", {"about": str(ref), "service": service, "obligation_id": number}))
@@ -126,6 +127,28 @@ def remedies(case: Case, order: Order | None = None, *, holds: bool = False) -> 
     if holds and not any(remedy.kind == "hold" for remedy in found):
         found.append(Remedy("hold", {"about": case.about or "", "service": case.service or ""}))
     return found
+
+
+def _line_asked_for(kind: str, parts: Sequence[str]) -> dict[str, str]:
+    """The line of a mapping table that an object reference names: its left side, or only its right one."""
+    match kind, parts:
+        case "mapping", [marketplace, table, left] if table in TABLES:
+            return {"marketplace": marketplace, "kind": table, "left": left}
+        case "category", [marketplace, _, left] if left:
+            return {"marketplace": marketplace, "kind": "category", "left": left}
+        case "attribute", [marketplace, _, field_code]:
+            return {"marketplace": marketplace, "kind": "attribute", "right": field_code}
+        case "transaction-type", [marketplace, *rest] if rest:
+            return {"marketplace": marketplace, "kind": "account", "left": "/".join(rest)}
+        case _:
+            return {}
+
+
+def may_be_closed(case: Case, found: Sequence[Remedy]) -> bool:
+    """Whether a person may close it by hand: its handbook entry says so, and no decision is waited for here."""
+    known = HANDBOOK.get(case.code or "")
+    decided = any(remedy.kind in ("hold", "settle") for remedy in found)
+    return case.is_open and known is not None and known.by_hand and not decided
 
 
 def _choices(facts: Mapping[str, str]) -> list[str]:
@@ -253,6 +276,8 @@ def sentence(event: Event) -> Sentence:
             return Sentence("person", "Approved" if e.approved else "Discarded", _reason(e))
         case control.OperatorSettledObligation() as e:
             return Sentence("person", f"Settled: {words(e.outcome)}", [("obligation", e.obligation_id), *_reason(e)])
+        case control.OperatorClosedCase() as e:
+            return Sentence("person", "A person closes it", [("what became of it", e.explanation)])
         case control.OperatorNotedCase() as e:
             title = "Taken" if e.taken else f"Given to {e.owner_team}" if e.owner_team else "Noted"
             return Sentence("person", title, _kept([], ("note", e.note)))

@@ -1,6 +1,6 @@
 """Finance-ledger: gross, commission, tax and payout agree to the cent.
 
-Reads    Mirakl transactions and billing cycles; orders, mappings
+Reads    Mirakl transactions and billing cycles; orders, mappings, operator-actions
 Writes   ledger-entries, payouts, cases
 Owns     the schema finance_ledger
 Asks     a person, through an exception case, when a payout is not what its lines add up to, or a type is unknown

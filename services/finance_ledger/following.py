@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from services.finance_ledger.booking import ACCOUNTS, expect, settle_suspense
 from services.finance_ledger.posting import Expectation, expectation
 from shared import mappings
-from shared.events.control import MappingSet
+from shared.cases import close_by_person
+from shared.events.control import MappingSet, OperatorClosedCase
 from shared.events.orders import OrderCaptured, OrderChanged, OrderFacts
-from shared.handlers import Handlers, Received, react_batch
+from shared.handlers import Handlers, Received, react, react_batch
 from shared.outbox import Transaction
 
 
@@ -25,6 +26,7 @@ def handlers() -> Handlers:
         react_batch(OrderCaptured, expect_orders),
         react_batch(OrderChanged, expect_orders),
         react_batch(MappingSet, go_on_with_account, "state"),
+        react(OperatorClosedCase, close_by_person),
     )
 
 

@@ -12,9 +12,9 @@ from services.inventory_publisher.allocation import lines_that_ask
 from services.inventory_publisher.numbers import Numbers, OfferKey
 from services.inventory_publisher.proving import line_case
 from shared import mappings, rules
-from shared.cases import close_cases
+from shared.cases import close_by_person, close_cases
 from shared.events.catalog import OfferMapped, OfferPublished, OfferRemoved, OfferSubmitted, OfferUnmapped
-from shared.events.control import OperatorDecidedHold
+from shared.events.control import OperatorClosedCase, OperatorDecidedHold
 from shared.events.decisions import OrderRefused, OrderReservationReleased, OrderStockReserved, OrderTimedOut
 from shared.events.orders import OrderCaptured, OrderChanged, OrderEvent
 from shared.events.stock import OfferEvent, StockLevelReported, StockProductRemoved
@@ -63,6 +63,7 @@ class Folding:
             react_batch(OrderRefused, decisions),
             react_batch(OrderTimedOut, decisions),
             react(OperatorDecidedHold, self.decide_hold),
+            react(OperatorClosedCase, close_by_person),
         )
 
     # Stock --------------------------------------------------------------------------------------------

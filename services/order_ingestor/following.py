@@ -13,9 +13,10 @@ from services.order_ingestor.creation import sku_cause
 from services.order_ingestor.model import Known, Net, SfccState
 from services.order_ingestor.owing import Desk
 from shared import mappings
+from shared.cases import close_by_person
 from shared.database import Rows
 from shared.events.catalog import OfferMapped, OfferUnmapped
-from shared.events.control import MappingSet, OperatorSettledObligation
+from shared.events.control import MappingSet, OperatorClosedCase, OperatorSettledObligation
 from shared.events.decisions import OrderAccepted
 from shared.events.finance import OrderNetChanged
 from shared.events.orders import OrderEvent
@@ -81,6 +82,7 @@ class Following:
             react(ShipmentAnnounced, self.show_shipment),
             react(OrderNetChanged, self.show_net),
             react(OperatorSettledObligation, self.settle),
+            react(OperatorClosedCase, close_by_person),
         )
 
     async def go_on_with_product(self, events: Sequence[Received[OfferMapped]], tx: Transaction) -> None:

@@ -18,8 +18,14 @@ from services.shipment_notifier.desk import GONE, UNMAPPED, Desk, ask_for_carrie
 from services.shipment_notifier.model import UNDER_WAY, Order
 from services.shipment_notifier.store import Key, Platform
 from shared import mappings, rules
-from shared.cases import close_cases, open_case
-from shared.events.control import MappingRemoved, MappingSet, OperatorDecidedHold, OperatorSettledObligation
+from shared.cases import close_by_person, close_cases, open_case
+from shared.events.control import (
+    MappingRemoved,
+    MappingSet,
+    OperatorClosedCase,
+    OperatorDecidedHold,
+    OperatorSettledObligation,
+)
 from shared.events.orders import OrderCaptured, OrderChanged, OrderFacts
 from shared.events.shipments import DispatchEvent, ParcelDispatched, ParcelTracked, ParcelWithdrawn
 from shared.handlers import Handlers, Received, react, react_batch
@@ -60,6 +66,7 @@ class Following:
             react_batch(MappingRemoved, self.note_mappings, "state"),
             react(OperatorDecidedHold, self.decide),
             react(OperatorSettledObligation, self.settle),
+            react(OperatorClosedCase, close_by_person),
         )
 
     async def note_orders(self, events: Sequence[Received[OrderFacts]], tx: Transaction) -> None:

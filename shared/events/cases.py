@@ -1,7 +1,7 @@
 """Exception cases: business questions the rules do not answer, and obligations in danger.
 
-A case wakes the business. It is opened and closed by events, never by hand alone: what fixes the
-cause closes all it caused.
+A case wakes the business. What fixes its cause closes all it caused; a person closes only what no
+event can.
 """
 
 from __future__ import annotations

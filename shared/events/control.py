@@ -180,6 +180,24 @@ class OperatorSettledObligation(OperatorAction, frozen=True, kw_only=True):
     ]
 
 
+class OperatorClosedCase(OperatorAction, frozen=True, kw_only=True):
+    """A person closes a case that no event closes by itself, and says what became of it."""
+
+    TYPE: ClassVar[str] = "operator.closed-case.v1"
+
+    service: Annotated[OurCode, Meta(description="The one that opened it, and closes it.")]
+    case_id: CaseId
+    opened_at: Annotated[
+        Moment, Meta(description="When the case was opened that the person saw; opened again since, it stays open.")
+    ]
+    explanation: Annotated[Line, Meta(description="What was found or done. Never with personal data.")]
+
+    def __post_init__(self) -> None:
+        expected = f"case/{self.case_id}"
+        if self.about != expected:
+            raise ValueError(f"`about` {self.about!r} is another object than the case: write {expected!r}")
+
+
 class OperatorNotedCase(OperatorAction, frozen=True, kw_only=True):
     """A person took a case, gave it to another team, or wrote down what was found."""
 

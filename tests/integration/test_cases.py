@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
+from services.acceptor.following import Following as Acceptor
+from services.catalog_publisher.following import Following as Catalog
+from services.finance_ledger.following import handlers as ledger
+from services.inventory_publisher.folding import Folding as Inventory
+from services.order_ingestor.following import Following as Ingestor
+from services.shipment_notifier.following import Following as Notifier
 from shared.cases import close_cases, escalate_case, open_case
 from shared.cases import current as current_cases
 from shared.clock import ManualClock
 from shared.codec import decode
 from shared.events.base import Event
 from shared.events.cases import CaseClosed, CaseEscalated, CaseOpened
+from shared.events.control import OperatorClosedCase
+from shared.handlers import Handlers
 from shared.money import Money
 from shared.outbox import Outbox, decode_headers, republish
+from shared.topics import SERVICES
 from tests.kit.flow import NOW
+from tests.kit.pages import received
 from tests.kit.world import World
 
 CODE = "obligation-unknown"
@@ -147,3 +160,109 @@ async def test_how_cases_stand_can_be_told_to_a_new_reader(outbox: Outbox) -> No
     assert [done async for done in republish(outbox, current_cases)][-1] == 3
     told = [(n, type(event), getattr(event, "severity", "")) for n, event in await published(outbox)]
     assert told == [(2, CaseOpened, "critical"), (1, CaseOpened, "high"), (2, CaseClosed, "")]
+
+
+# By hand --------------------------------------------------------------------------------------------
+
+BY_HAND = "order-cancelled-while-shipped"
+REACTORS: dict[str, Callable[[], Handlers]] = {
+    "acceptor": lambda: Acceptor(MagicMock()).handlers(),
+    "catalog-publisher": lambda: Catalog(()).handlers(),
+    "finance-ledger": ledger,
+    "inventory-publisher": lambda: Inventory(MagicMock()).handlers(),
+    "order-ingestor": lambda: Ingestor(MagicMock(), MagicMock()).handlers(),
+    "shipment-notifier": lambda: Notifier(MagicMock()).handlers(),
+}
+"""What each service that opens cases reacts to."""
+
+
+def closing(case_id: str, service: str = "acceptor", **more: Any) -> OperatorClosedCase:
+    """Somebody says what became of a case."""
+    told: dict[str, Any] = {
+        "about": f"case/{case_id}",
+        "by": "u-olga",
+        "role": "operations",
+        "at": NOW,
+        "service": service,
+        "case_id": case_id,
+        "opened_at": NOW,
+        "explanation": "The carrier stopped the parcel",
+    }
+    return OperatorClosedCase(**told | more)
+
+
+async def close_as(outbox: Outbox, service: str, event: OperatorClosedCase) -> list[CaseClosed]:
+    """Hand the event to a service's own handlers; what they closed."""
+    before = len(await published(outbox))
+    handler: Any = REACTORS[service]().routes[event.TYPE].handler
+    async with outbox.transaction() as tx:
+        await handler.apply([received(event, 1)], tx)
+    return [told for _, told in (await published(outbox))[before:] if isinstance(told, CaseClosed)]
+
+
+@pytest.mark.parametrize("service", sorted(set(SERVICES) - {"control-room"}))
+async def test_every_service_closes_its_own_case_when_a_person_says_what_became_of_it(
+    world: World, service: str
+) -> None:
+    outbox = Outbox(world.database, service, ManualClock(NOW))
+    async with outbox.transaction() as tx:
+        case_id = await open_case(tx, BY_HAND, about=f"order/x/{service}")
+    [closed] = await close_as(outbox, service, closing(case_id, service))
+    assert (closed.case_id, closed.outcome, closed.by) == (case_id, "settled-by-operator", "u-olga")
+    assert closed.explanation == "The carrier stopped the parcel"
+    assert await close_as(outbox, service, closing(case_id, service)) == []
+
+
+async def test_a_person_closes_no_case_of_another_service_no_unknown_one_and_none_that_its_cause_closes(
+    outbox: Outbox,
+) -> None:
+    async with outbox.transaction() as tx:
+        ours = await open_case(tx, BY_HAND, about="order/x/1")
+        live = await open_case(tx, "shop-unreachable", about="account/x/1")
+    for event in (
+        closing(ours, "order-ingestor"),
+        closing("nothing/of/ours"),
+        closing(live),
+        closing(ours, opened_at=NOW - timedelta(days=1)),
+    ):
+        assert await close_as(outbox, "acceptor", event) == []
+    rows = await outbox.database.fetch("SELECT case_id FROM cases WHERE closed_at IS NULL ORDER BY case_id")
+    assert [row["case_id"] for row in rows] == sorted([ours, live])
+
+
+async def test_a_case_that_was_opened_again_since_stays_open(outbox: Outbox) -> None:
+    async with outbox.transaction() as tx:
+        case_id = await open_case(tx, BY_HAND, about="order/x/1")
+        await close_cases(tx, case_ids=[case_id])
+    later = Outbox(outbox.database, "acceptor", ManualClock(NOW + timedelta(hours=1)))
+    async with later.transaction() as tx:
+        await open_case(tx, BY_HAND, about="order/x/1")
+    assert await close_as(later, "acceptor", closing(case_id)) == []
+    assert len(await close_as(later, "acceptor", closing(case_id, opened_at=NOW + timedelta(hours=1)))) == 1
+
+
+async def test_what_a_person_closed_by_hand_opens_again_only_with_something_new(outbox: Outbox) -> None:
+    async def ask(code: str, reason: str) -> str:
+        async with outbox.transaction() as tx:
+            return await open_case(tx, code, about="order/x/1", facts={"reason": reason})
+
+    async def is_open(case_id: str) -> object:
+        return await outbox.database.fetchval("SELECT closed_at IS NULL FROM cases WHERE case_id = $1", case_id)
+
+    case_id = await ask("order-not-linked", "The order is anonymised")
+    assert len(await close_as(outbox, "acceptor", closing(case_id))) == 1
+    await ask("order-not-linked", "The order is anonymised")
+    assert not await is_open(case_id)
+    await ask("order-not-linked", "Another reason")
+    assert await is_open(case_id)
+
+    settled = await ask(CODE, "as before")
+    async with outbox.transaction() as tx:
+        await close_cases(tx, case_ids=[settled], outcome="settled-by-operator", by="u-olga")
+    await ask(CODE, "as before")
+    assert await is_open(settled)
+
+
+def test_a_closing_is_about_its_own_case() -> None:
+    with pytest.raises(ValueError, match="write 'case/a/b'"):
+        closing("a/b", about="case/another")

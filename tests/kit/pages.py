@@ -22,6 +22,7 @@ from services.control_room.access import People, Role, Sessions, person_as_toml
 from services.control_room.actions import Desk
 from services.control_room.pages import Room
 from services.control_room.projections import handlers
+from shared.cases import case_id_of
 from shared.database import Database, Rows, migrate
 from shared.envelope import Envelope
 from shared.events.base import Event
@@ -57,6 +58,7 @@ from shared.events.stock import (
     OfferStockRejected,
     OfferStockSubmitted,
 )
+from shared.handbook import entry
 from shared.handlers import Received
 from shared.money import Money
 from shared.outbox import Outbox, event_id
@@ -144,6 +146,23 @@ async def served(room: Room) -> AsyncIterator[str]:
         await web.SockSite(runner, listening).start()
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
         await runner.cleanup()
+
+
+def asked(code: str, about: str, *, service: str = "order-ingestor", at: datetime = NOW, **more: Any) -> CaseOpened:
+    """A case as its handbook entry words it."""
+    known = entry(code)
+    return CaseOpened(
+        case_id=case_id_of(code, about, more.get("cause")),
+        code=code,
+        service=service,
+        about=about,
+        title=known.title,
+        what_to_do="\n".join(known.steps),
+        owner_team=known.owner_team,
+        severity=known.severity,
+        opened_at=at,
+        **more,
+    )
 
 
 def stale_source(at: datetime, source: str = "oci/group/eu-warehouses") -> CaseOpened:

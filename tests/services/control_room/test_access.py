@@ -79,14 +79,26 @@ async def test_a_viewer_is_offered_no_form_and_refused_when_sending_one_all_the_
         html = await viewer.get(f"/cases/{case_id}")
         assert set(forms_of(html)) == {"/sign-out"}
         token = forms_of(html)["/sign-out"].fields["token"]
-        for path in ("/mappings/sku", "/mappings/sku/remove", "/answer", "/note", "/hold", "/settle", "/rules"):
+        for path in (
+            "/mappings/sku",
+            "/mappings/sku/remove",
+            "/answer",
+            "/note",
+            "/close",
+            "/hold",
+            "/settle",
+            "/rules",
+        ):
             answer = await viewer.post(path, {"token": token, "case_id": case_id})
             assert answer.status == 403
             assert "may look at this" in await answer.text()
     assert await database.fetchval("SELECT count(*) FROM outbox") == 0
 
 
-@pytest.mark.parametrize(("login", "path"), [("finn", "/mappings/sku"), ("finn", "/answer"), ("olga", "/rules")])
+@pytest.mark.parametrize(
+    ("login", "path"),
+    [("finn", "/mappings/sku"), ("finn", "/mappings/attribute"), ("finn", "/answer"), ("olga", "/rules")],
+)
 async def test_a_role_does_only_its_own_business(room: Room, login: str, path: str) -> None:
     async with visit(room, login) as visitor:
         token = forms_of(await visitor.get("/"))["/sign-out"].fields["token"]

@@ -15,6 +15,10 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 
 from services.control_room.__main__ import serve
+from services.control_room.links import case_url
+from services.finance_ledger import following
+from services.finance_ledger.__main__ import MIGRATIONS as LEDGER_MIGRATIONS
+from shared.cases import open_case
 from shared.codec import decode, encode
 from shared.configuration import ControlRoom
 from shared.envelope import Envelope, from_record, to_headers
@@ -23,8 +27,9 @@ from shared.events.cases import CaseClosed, CaseOpened
 from shared.events.control import MappingSet
 from shared.kafka import Address, BatchProducer, Partition, ensure_topics, partition_of
 from shared.outbox import event_id
+from shared.service import open_service
 from shared.settings import Settings
-from shared.topics import TOPICS, topic_of
+from shared.topics import LEDGER, TOPICS, topic_of
 from tests.kit.pages import PASSWORD
 from tests.services.control_room.visitor import forms_of
 
@@ -126,6 +131,37 @@ async def test_a_case_told_on_its_topic_is_put_right_on_its_page_and_the_mapping
         await tell(settings, (closed, 2))
         await shows(client, page, "closed: cause fixed")
         assert opened.title not in await (await client.get(f"{base}/cases")).text()
+
+
+async def test_a_case_that_a_person_closes_on_its_page_is_closed_by_the_service_that_opened_it(
+    settings: Settings, base: str, worker_tag: str
+) -> None:
+    stop = asyncio.Event()
+    page = f"{base}{case_url(f'payout-not-reconciled/payout/m/{worker_tag}')}"
+    jar = aiohttp.CookieJar(unsafe=True)
+    async with (
+        open_service(LEDGER, settings, own=LEDGER_MIGRATIONS, telemetry=False) as ledger,
+        aiohttp.ClientSession(cookie_jar=jar) as client,
+    ):
+        ledger.consume(following.handlers())
+        running = asyncio.create_task(ledger.run(stop))
+        async with ledger.outbox.transaction() as tx:
+            await open_case(tx, "payout-not-reconciled", about=f"payout/m/{worker_tag}")
+
+        door = forms_of(await (await client.get(f"{base}/sign-in")).text())["/sign-in"]
+        await client.post(f"{base}/sign-in", data=door.fields | {"login": "finn", "password": PASSWORD})
+        form = forms_of(await shows(client, page, "Close the case"))["/close"]
+        said = await client.post(f"{base}/close", data=form.fields | {"explanation": "Agreed with the operator"})
+        assert "finance-ledger closes the case now" in await said.text()
+
+        closed = await shows(client, page, "closed: settled by operator")
+        assert "Agreed with the operator — Finn Maier" in closed
+        assert "A person closes it" in closed
+        row = await ledger.database.fetchrow("SELECT closed FROM cases")
+        assert row is not None
+        assert msgspec.json.decode(row["closed"])["by"] == "u-finn"
+        stop.set()
+        await running
 
 
 async def read_mapping(settings: Settings, key: str) -> MappingSet:

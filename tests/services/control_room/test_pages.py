@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -24,7 +24,7 @@ from shared.handlers import Received
 from shared.mappings import SKUS, Product
 from shared.outbox import decode_headers, republish
 from tests.kit.flow import NOW, FixedClock
-from tests.kit.pages import Teller, captured, day, project, received, sell, stale_source, unmapped_sku
+from tests.kit.pages import Teller, asked, captured, day, project, received, sell, stale_source, unmapped_sku
 from tests.services.control_room.visitor import forms_of, visit
 
 
@@ -430,6 +430,136 @@ async def test_an_obligation_is_settled_by_somebody_who_looked(room: Room, datab
     assert wire_type == "operator.settled-obligation.v1"
     assert (event["service"], event["obligation_id"], event["outcome"]) == ("order-ingestor", "1187", "did-not-happen")
     assert (event["by"], event["role"]) == ("u-finn", "finance")
+
+
+async def test_a_case_that_nothing_else_closes_is_closed_by_a_person_who_says_what_became_of_it(
+    room: Room, database: Database
+) -> None:
+    opened = asked("order-cancelled-while-shipped", "order/m/W-1", at=NOW - timedelta(microseconds=1))
+    page = case_url(opened.case_id)
+    await tell(database, received(opened, 1))
+    async with visit(room, "finn") as finn:
+        for nothing in ("", " \n ", "x" * 501):
+            assert "Say what became of it" in await finn.fill_in(page, "/close", explanation=nothing)
+        said = await finn.fill_in(page, "/close", explanation="The carrier\r\nstopped the parcel")
+        assert "order-ingestor closes the case now" in said
+        assert "A person closes it" in said
+        closed = CaseClosed(
+            case_id=opened.case_id, code=opened.code, outcome="settled-by-operator", by="u-finn", closed_at=NOW,
+            explanation="The carrier stopped the parcel",
+        )  # fmt: skip
+        form = forms_of(await finn.get(page))["/close"]
+        await tell(database, received(closed, 2))
+        assert "The carrier stopped the parcel — Finn Maier" in await finn.get(page)
+        late = await finn.post("/close", form.fields | {"explanation": "Again"})
+        assert "is closed already" in await finn.get(late.headers["Location"])
+
+    ((wire_type, sequence, event),) = await published(database)
+    assert (wire_type, sequence, event["about"]) == ("operator.closed-case.v1", 1, f"case/{opened.case_id}")
+    assert (event["service"], event["by"], event["role"]) == ("order-ingestor", "u-finn", "finance")
+    assert event["explanation"] == "The carrier stopped the parcel"
+    assert datetime.fromisoformat(event["opened_at"]) == opened.opened_at
+
+
+@pytest.mark.parametrize(
+    ("code", "about"),
+    [
+        ("shop-unreachable", "account/m/1"),
+        ("obligation-given-up", "obligation/acceptor/12"),
+        ("order-sku-unmapped", "mapping/m/sku/SOCKS"),
+        ("sfcc-order-not-updated", "obligation/order-ingestor/7"),
+    ],
+)
+async def test_a_case_whose_cause_can_be_put_right_is_not_closed_by_hand_and_says_what_closes_it(
+    room: Room, database: Database, code: str, about: str
+) -> None:
+    opened = asked(code, about)
+    await tell(database, received(opened, 1))
+    async with visit(room, "ada") as ada:
+        html = await ada.get(case_url(opened.case_id))
+        assert "/close" not in forms_of(html)
+        assert "It cannot be closed by hand." in html
+        token = forms_of(html)["/note"].fields["token"]
+        answer = await ada.post("/close", {"token": token, "case_id": opened.case_id, "explanation": "Done"})
+        assert "This case is not closed by hand" in await ada.get(answer.headers["Location"])
+    assert await published(database) == []
+
+
+async def test_a_case_that_was_opened_again_meanwhile_is_looked_at_again_before_it_is_closed(
+    room: Room, database: Database
+) -> None:
+    opened = asked("payout-not-reconciled", "payout/m/c-1", service="finance-ledger")
+    page = case_url(opened.case_id)
+    await tell(database, received(opened, 1))
+    async with visit(room, "olga") as olga:
+        form = forms_of(await olga.get(page))["/close"]
+        closed = CaseClosed(case_id=opened.case_id, code=opened.code, outcome="cause-fixed", closed_at=NOW)
+        later = NOW + timedelta(minutes=1)
+        again = asked("payout-not-reconciled", "payout/m/c-1", service="finance-ledger", at=later)
+        await tell(database, received(closed, 2), received(again, 3, later))
+        answer = await olga.post("/close", form.fields | {"explanation": "Explained"})
+        assert "opened again meanwhile" in await olga.get(answer.headers["Location"])
+        assert "closes the case now" in await olga.fill_in(page, "/close", explanation="Explained")
+    assert len(await published(database)) == 1
+
+
+async def test_what_a_new_product_lacks_is_mapped_in_its_case(room: Room, database: Database) -> None:
+    category = asked("product-incomplete", "category/m/2001/mugs/tall", service="catalog-publisher")
+    field = asked("product-incomplete", "attribute/m/2001/title", service="catalog-publisher")
+    nowhere = asked("product-incomplete", "category/m/2001/", service="catalog-publisher")
+    await tell(database, *(received(one, 1) for one in (category, field, nowhere)))
+    async with visit(room, "olga") as olga:
+        said = await olga.fill_in(case_url(category.case_id), "/mappings/category", right="H-12")
+        assert "mugs/tall is mapped to H-12" in said
+        assert "name is mapped to title" in await olga.fill_in(
+            case_url(field.case_id), "/mappings/attribute", left="name"
+        )
+        again = await olga.fill_in(case_url(field.case_id), "/mappings/attribute", left="name", right="headline")
+        assert "something else stands there by now" in again
+        assert "/mappings/category" not in forms_of(await olga.get(case_url(nowhere.case_id)))
+        assert "mugs/tall" in await olga.get("/mappings/category")
+
+    assert [(event["kind"], event["left"], event["right"]) for _, _, event in await published(database)] == [
+        ("category", "mugs/tall", "H-12"),
+        ("attribute", "name", "title"),
+    ]
+
+
+async def test_finance_maps_an_account_in_its_case_and_nothing_else(room: Room, database: Database) -> None:
+    about = "transaction-type/m/NEW_FEE"
+    opened = asked("ledger-type-unknown", about, cause=about, service="finance-ledger")
+    await tell(database, received(opened, 1), received(asked("order-sku-unmapped", "mapping/m/sku/S"), 1))
+    async with visit(room, "finn") as finn:
+        said = await finn.fill_in(case_url(opened.case_id), "/mappings/account", right="marketing-fees")
+        assert "NEW_FEE is mapped to marketing-fees" in said
+        assert "/mappings/account" in forms_of(await finn.get("/mappings/account"))
+        assert "/mappings/sku" not in forms_of(await finn.get("/mappings/sku"))
+        assert "/mappings/sku" not in forms_of(await finn.get(case_url("order-sku-unmapped/mapping/m/sku/S")))
+    ((_, _, event),) = await published(database)
+    assert (event["kind"], event["left"], event["right"], event["role"] if "role" in event else event["by"]) == (
+        *("account", "NEW_FEE", "marketing-fees", "u-finn"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "left", "right", "remedy"),
+    [
+        ("attribute", "unit", "offer:quantity", "offer:logistic-class"),
+        ("attribute", "brand", "offer:logistic-class", "name an SFCC attribute"),
+        ("account", "NEW_FEE", "Marketing Fees", "small letters"),
+        ("account", "NEW_FEE", "a" * 65, "small letters"),
+        ("account", "NEW_FEE", "suspense", "the ledger&#39;s own"),
+        ("country", "Elbonia", "Elbonia", "two letters"),
+    ],
+)
+async def test_a_line_that_its_reader_would_pass_over_is_refused_with_the_value_and_the_remedy(
+    room: Room, database: Database, kind: str, left: str, right: str, remedy: str
+) -> None:
+    async with visit(room, "ada") as ada:
+        said = await ada.fill_in(f"/mappings/{kind}", f"/mappings/{kind}", marketplace="m", left=left, right=right)
+    assert 'class="said bad"' in said
+    assert right in said and remedy in said
+    assert await published(database) == []
 
 
 async def test_a_case_is_taken_noted_and_given_away_in_order(room: Room, database: Database, case_id: str) -> None:
