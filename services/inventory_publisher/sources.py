@@ -12,10 +12,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+import structlog
+
 from shared.cases import close_cases, open_case
 from shared.database import Database, Rows
 from shared.outbox import Outbox, Transaction
 from shared.telemetry import Metrics, Readings
+
+log = structlog.get_logger(__name__)
 
 STALE_CASE: Final = "stock-source-stale"
 DUE: Final = timedelta(hours=1)
@@ -89,9 +93,11 @@ class Sources:
                 "places": ", ".join(row["places"]),
             },
         )
+        log.warning("stock_source_stale", source=source.name)
 
     async def _end(self, tx: Transaction, source: Source, row: Mapping[str, Any]) -> None:
         await tx.execute("UPDATE stock_sources SET stale_since = NULL WHERE source = $1", source.name)
+        log.info("stock_source_fresh", source=source.name)
         silent = row["heard_at"] - row["stale_since"]
         await close_cases(
             tx,
