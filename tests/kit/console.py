@@ -14,6 +14,7 @@ from rich.console import Console
 from bridge.embedded.jars import KAFKA_VERSION, kafka_jars
 from bridge.embedded.java import java
 from bridge.embedded.places import cache_folder, locked
+from shared.errors import Fatal
 
 JAR: Final = f"kafka-tools-{KAFKA_VERSION}.jar"
 """The rest of what the tool needs, the broker has."""
@@ -22,7 +23,7 @@ PROGRAM: Final = "kafka-console-producer.sh"
 
 
 class Unreachable(Exception):
-    """The jar is not there yet and could not be fetched."""
+    """Something is not there yet and could not be fetched."""
 
 
 def tools_jar() -> Path:
@@ -58,11 +59,20 @@ def _fetch(kept: Path) -> None:
 
 
 def install(folder: Path) -> Path:
-    """Put the program under the name that Kafka's distribution gives it into a folder, for PATH; the folder."""
-    command = [str(java()), "-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
-    command += ["-cp", f"{kafka_jars()}/*:{tools_jar()}", "org.apache.kafka.tools.ConsoleProducer"]
+    """Put the program under the name that Kafka's distribution gives it into a folder, for PATH; the folder.
+
+    Raises:
+        Unreachable: what it needs could not be fetched.
+        ValueError: what was fetched is not what was pinned.
+    """
+    try:
+        program, jars = java(), kafka_jars()
+    except Fatal as error:  # The broker is somebody else's, and this machine cannot have one.
+        raise Unreachable(str(error)) from error
+    command = [str(program), "-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+    command += ["-cp", f"{jars}/*:{tools_jar()}", "org.apache.kafka.tools.ConsoleProducer"]
     folder.mkdir(exist_ok=True)
-    program = folder / PROGRAM
-    program.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
-    program.chmod(0o755)
+    script = folder / PROGRAM
+    script.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
+    script.chmod(0o755)
     return folder
