@@ -2,8 +2,9 @@
 
 A request leaves only inside `CallBudget.call`. The next slot counts from the previous call's answer; a
 slot that is not used within a second lapses. Whoever waits for the same slot is served by stated
-priority, then in the order of asking. `Retry-After` holds the operation back for everybody. Slots are
-business time; how long a caller is believed to be alive is real time (platform.md, decisions 14, 15).
+priority, then in the order of asking. `Retry-After` holds the operation back for everybody, and SFCC's
+own word for its load spreads all calls that add to it (`gap_after`). Slots are business time; how long a
+caller is believed to be alive is real time (platform.md, decisions 14, 15).
 """
 
 from __future__ import annotations
@@ -37,6 +38,12 @@ _LOOK_AGAIN_SECONDS: Final = 1.0
 _GRACE_SECONDS: Final = 10.0
 _BLOCKED_WITHOUT_WORD_SECONDS: Final = 60.0
 _OBJECTS_KEPT: Final = timedelta(days=1)
+_WARN_GAP: Final = 0.2
+_THROTTLE_GAP: Final = 1.0
+_LONGEST_GAP: Final = 16.0
+_LEAST_GAP: Final = 0.1
+_URGENT_SHARE: Final = 0.25
+_LOAD_HOLDS: Final = timedelta(minutes=10)
 
 
 class Clock(Protocol):
@@ -90,6 +97,30 @@ def rates_of(operation: Operation, *, partner: bool) -> tuple[CallRate, ...]:
     return operation.rates
 
 
+def gap_after(load: str | None, gap: float) -> float:
+    """How far apart calls leave (seconds, 0: as they come), after an answer with this word for SFCC's load.
+
+    WARN (from 80 percent on) asks to slow down: five calls a second, and no less long than half of what
+    was. THROTTLE (from 90 on, where calls are turned away with 503) doubles what was, from one a second
+    to one in sixteen. No word is calm, and halves it until it is gone; a word nobody knows is a WARN.
+    """
+    match load:
+        case "THROTTLE":
+            return min(max(_THROTTLE_GAP, gap * 2), _LONGEST_GAP)
+        case None:
+            return gap / 2 if gap / 2 >= _LEAST_GAP else 0.0
+        case _:
+            return max(_WARN_GAP, gap / 2)
+
+
+def is_urgent(operation: Operation, purpose: Purpose) -> bool:
+    """A reading that a deadline or a person waits for: it is slowed down by a quarter only, in a queue of its own.
+
+    A write adds more to the load than a reading, and a poll comes again anyway.
+    """
+    return operation.repeat == "reading" and purpose in ("deadline", "interactive")
+
+
 class CallBudget:
     """The `shared.operations.Gate` of one process, on budgets that all replicas share.
 
@@ -116,6 +147,8 @@ class CallBudget:
         self._blocks: dict[tuple[str, str], datetime] = {}
         self._blocks_until = float("-inf")
         self._learning = asyncio.Lock()
+        self._loaded: set[str] = set()
+        self._queues: dict[tuple[str, bool], asyncio.Lock] = {}
 
     @asynccontextmanager
     async def call(
@@ -134,6 +167,8 @@ class CallBudget:
         lease = current_lease()
         if lease is not None:
             lease.waits = True
+        if operation.tells_load:
+            await self._wait_for_load(operation, account, is_urgent(operation, purpose))
         if rates:
             granted = await self._wait_for_slot(operation, account, about, rates, PURPOSES.index(purpose))
         else:
@@ -148,11 +183,12 @@ class CallBudget:
             if granted is not None:
                 await self._hand_back(granted)
             raise
+        left_at = self.clock.now()
         try:
             yield call
         finally:
             # The answer counts whatever becomes of the task that waited for it.
-            await asyncio.shield(asyncio.ensure_future(self._note_answer(call, about, granted)))
+            await asyncio.shield(asyncio.ensure_future(self._note_answer(call, about, granted, left_at)))
 
     # Slots --------------------------------------------------------------------------------------
 
@@ -310,7 +346,9 @@ class CallBudget:
 
     # Answers ------------------------------------------------------------------------------------
 
-    async def _note_answer(self, call: Call, about: str, granted: int | None) -> None:
+    async def _note_answer(self, call: Call, about: str, granted: int | None, left_at: datetime) -> None:
+        if call.operation.tells_load and (call.load is not None or call.account in self._loaded):
+            await self._note_load(call, left_at)
         now = self.clock.now()
         blocked = blocked_before(call, now)
         if granted is None and blocked is None:
@@ -373,7 +411,86 @@ class CallBudget:
             now = self.clock.now()
             kept = {name: before for name, before in self._blocks.items() if before > now}
             self._blocks = kept | {(row["operation"], row["account"]): row["before"] for row in rows}
+            loads = await self.database.fetch(
+                "SELECT account FROM bridge.loads WHERE gap > 0 AND changed_at > $1", now - _LOAD_HOLDS
+            )
+            self._loaded = {row["account"] for row in loads}
             self._blocks_until = asked + _LOOK_AGAIN_SECONDS
+
+    # Load ---------------------------------------------------------------------------------------
+
+    async def _wait_for_load(self, operation: Operation, account: str, urgent: bool) -> None:
+        """Wait for our turn among all replicas while SFCC says that it is under load.
+
+        Within a process the turns go in the order of asking, which for obligations is that of their deadlines.
+        Nothing is taken in advance, so that all go on when the load is over.
+        """
+        await self._learn_blocks()
+        if account not in self._loaded:
+            return
+        deadline = self.clock.now() + self.patience
+        async with self._queues.setdefault((account, urgent), asyncio.Lock()):
+            while account in self._loaded:
+                heard = self._answered
+                wait = await self.take_turn(account, urgent)
+                if wait is None:
+                    return
+                if self.clock.now() >= deadline:
+                    raise NoSlot(f"{operation.name} of {account} waits: SFCC is under load", retry_seconds=_LONGEST_GAP)
+                await self._pause(wait.until, heard)
+                await self._learn_blocks()
+
+    async def take_turn(self, account: str, urgent: bool) -> Wait | None:
+        """Nothing when one call may leave now, and the next one a gap later; else how long to wait."""
+        column, share = ("urgent_at", _URGENT_SHARE) if urgent else ("next_at", 1.0)
+        if await self.database.fetchval(
+            f"""UPDATE bridge.loads SET {column} = $2 + make_interval(secs => gap * $3)
+                WHERE account = $1 AND {column} <= $2 RETURNING true""",
+            account,
+            self.clock.now(),
+            share,
+        ):
+            return None
+        return Wait(await self.database.fetchval(f"SELECT {column} FROM bridge.loads WHERE account = $1", account))
+
+    async def _note_load(self, call: Call, left_at: datetime) -> None:
+        """What an answer says of the load. One that left before the gap was last changed says nothing new."""
+        if call.status is None or (call.load is None and call.status >= 500):
+            return
+        now = self.clock.now()
+
+        async def note(end_blockers: bool) -> tuple[float, float]:
+            async with self.database.transaction(end_blockers=end_blockers) as rows:
+                await rows.execute(
+                    """INSERT INTO bridge.loads (account, changed_at, next_at, urgent_at)
+                       VALUES ($1, $2::timestamptz - interval '1 second', $2, $2) ON CONFLICT DO NOTHING""",
+                    call.account,
+                    left_at,
+                )
+                row = await rows.fetchrow(
+                    "SELECT gap, changed_at FROM bridge.loads WHERE account = $1 FOR UPDATE", call.account
+                )
+                assert row is not None  # no account's row is ever deleted
+                if row["changed_at"] >= left_at:
+                    return row["gap"], row["gap"]
+                gap = gap_after(call.load, row["gap"])
+                await rows.execute(
+                    "UPDATE bridge.loads SET gap = $2, changed_at = $3 WHERE account = $1", call.account, gap, now
+                )
+                return row["gap"], gap
+
+        try:
+            before, gap = await patiently(note)
+        except Transient as error:
+            log.warning("load_not_noted", account=call.account, reason=str(error))
+            return
+        if gap:
+            self._loaded.add(call.account)
+        else:
+            self._loaded.discard(call.account)
+        if gap > before:
+            Metrics.slowed_down.add(1, {"operation": call.operation.name, "account": call.account})
+            log.warning("load_told", account=call.account, reason=call.load, seconds=gap)
 
 
 async def _forget_old_objects(rows: Rows, name: tuple[str, str, str], now: datetime) -> None:

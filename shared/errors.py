@@ -39,14 +39,16 @@ class Refused(BridgeError):
     """A remote system said no: the same request gets the same answer. Whoever owes it decides what that means.
 
     `status` is the HTTP status, `code` the remote system's own name for the refusal where it gave one
-    (`ORDER_INVALID_STATE`), `operation` the call (`OR21`).
+    (`ORDER_INVALID_STATE`), `operation` the call (`OR21`). `key` is what the settings call the key that was
+    refused, with a 401: never the key itself.
     """
 
-    def __init__(self, reason: str, *, operation: str, status: int, code: str = "") -> None:
+    def __init__(self, reason: str, *, operation: str, status: int, code: str = "", key: str = "") -> None:
         super().__init__(reason)
         self.operation = operation
         self.status = status
         self.code = code
+        self.key = key
 
 
 class UnknownOutcome(BridgeError):

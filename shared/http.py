@@ -34,7 +34,7 @@ from yarl import URL
 from shared.answers import Unreadable
 from shared.clock import monotonic
 from shared.errors import BridgeError, Refused, Transient, UnknownOutcome
-from shared.operations import Call, Gate, Operation, Purpose
+from shared.operations import Call, Gate, Operation, Purpose, hear
 from shared.telemetry import Metrics
 
 T = TypeVar("T")
@@ -49,6 +49,8 @@ ANSWER_BYTES: Final = 64 << 20
 """More than any vendor's page; what is longer is no answer to what was asked."""
 LONGEST_WAIT_SECONDS: Final = 86_400.0
 """No vendor publishes a longer pause; a slip in the header must not stop an operation for ever."""
+SHED_SECONDS: Final = 5.0
+"""After a 503 by which SFCC sheds load (business time): it is busy, not away, and names no time itself."""
 ERROR_BYTES: Final = 1 << 20
 MEMORY_BYTES: Final = 4 << 20
 """What of a file is held in memory before it goes to disk."""
@@ -143,12 +145,19 @@ class Caller:
     """Sends requests of one system for one account; the clients say which."""
 
     def __init__(
-        self, session: aiohttp.ClientSession, gate: Gate, account: str, *, explain: Callable[[bytes], Refusal]
+        self,
+        session: aiohttp.ClientSession,
+        gate: Gate,
+        account: str,
+        *,
+        explain: Callable[[bytes], Refusal],
+        key: str = "",
     ) -> None:
         self._session = session
         self._gate = gate
         self._account = account
         self._explain = explain
+        self._key = key
 
     async def send(
         self,
@@ -163,8 +172,9 @@ class Caller:
         purpose: Purpose = "poll",
         about: str = "",
         page: bool = False,
+        key: str = "",
     ) -> T:
-        """One request, and what `read` makes of its answer.
+        """One request, and what `read` makes of its answer; `key` is the setting of the key that it shows.
 
         `read` may raise `Unreadable`, which counts as no answer. Raises `Transient`, `Refused`, `UnknownOutcome`.
         """
@@ -182,6 +192,7 @@ class Caller:
             purpose=purpose,
             about=about,
             page=page,
+            key=key or self._key,
         )
 
     async def download(
@@ -223,6 +234,7 @@ class Caller:
             purpose=purpose,
             about=about,
             page=False,
+            key=self._key,
         )
 
     async def _exchange(
@@ -236,6 +248,7 @@ class Caller:
         purpose: Purpose,
         about: str,
         page: bool,
+        key: str,
     ) -> T:
         departure = _Departure()
         secrets = _secrets(request["headers"])
@@ -259,10 +272,11 @@ class Caller:
                 try:
                     async with self._session.request(method, url, trace_request_ctx=departure, **request) as response:
                         _note_answer(call, response)
+                        _note_grant(operation, key, response.status)
                         span.set_attribute("http.response.status_code", response.status)
                         if response.status < 300:
                             return await receive(response)
-                        failure = self._sort(operation, call, await _some(response), secrets)
+                        failure = self._sort(operation, call, await _some(response), secrets, key)
                 except (aiohttp.ClientError, TimeoutError, OSError, Unreadable) as error:
                     # Only its type: the text of aiohttp's errors may show the request's headers.
                     failure = _unanswered(operation, departure.left, error)
@@ -274,22 +288,24 @@ class Caller:
                         span.set_attribute("error.type", kind)
                 raise failure
 
-    def _sort(self, operation: Operation, call: Call, body: bytes, secrets: Sequence[str]) -> BridgeError:
+    def _sort(self, operation: Operation, call: Call, body: bytes, secrets: Sequence[str], key: str) -> BridgeError:
         status = call.status or 0
         refusal = self._explain(body)
         code = refusal.code if _CODE.fullmatch(refusal.code) else ""
         words = f" {code}" if code else ""
         words += f": {told(refusal.text, secrets)}" if refusal.text else ""
         if status in (408, 429, 503):
-            return Transient(
-                f"{operation.name} was put off with status {status}{words}", retry_seconds=call.retry_after_seconds
-            )
+            wait = call.retry_after_seconds
+            if wait is None and status == 503 and call.load:
+                wait = SHED_SECONDS
+            return Transient(f"{operation.name} was put off with status {status}{words}", retry_seconds=wait)
         if status < 500:
             return Refused(
                 f"{operation.name} was refused with status {status}{words}",
                 operation=operation.name,
                 status=status,
                 code=code,
+                key=key if status == 401 else "",
             )
         if operation.repeat == "reading":
             return Transient(
@@ -315,6 +331,12 @@ def _note_answer(call: Call, response: aiohttp.ClientResponse) -> None:
     call.status = response.status
     call.load = response.headers.get("sfdc_load_status")
     call.retry_after_seconds = _retry_after(response.headers)
+
+
+def _note_grant(operation: Operation, key: str, status: int) -> None:
+    """What an answer shows to be allowed: a key that is not refused is good, whatever it may not do."""
+    if status < 500 and status not in (401, 408, 429):
+        hear(key, "" if status == 403 else operation.name)
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

@@ -6,8 +6,9 @@ seam between client and budget is `Gate`: a request leaves only inside `Gate.cal
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -48,6 +49,8 @@ class Operation:
     """Whether further pages of one reading count against the rate; a setting may say otherwise."""
     per_object: bool = False
     """Counted per object of the call (an import's status, an export's), not only per shop."""
+    tells_load: bool = False
+    """Whether its answers carry SFCC's load (`sfdc_load_status`), so that it is slowed down by that."""
 
 
 @dataclass(slots=True)
@@ -61,6 +64,26 @@ class Call:
     """What `Retry-After` asked for with 429 or 503."""
     load: str | None = field(default=None)
     """SFCC's own word for its load (`sfdc_load_status`), where it gave one."""
+
+
+_heard: ContextVar[set[str] | None] = ContextVar("heard", default=None)
+
+
+@contextmanager
+def listening(heard: set[str]) -> Iterator[None]:
+    """Let `heard` take in which operations and keys the remote systems grant to the calls of this block."""
+    token = _heard.set(heard)
+    try:
+        yield
+    finally:
+        _heard.reset(token)
+
+
+def hear(*granted: str) -> None:
+    """An answer shows that an operation is allowed, or a key good, by its name in the settings."""
+    heard = _heard.get()
+    if heard is not None:
+        heard.update(name for name in granted if name)
 
 
 class Gate(Protocol):

@@ -109,7 +109,7 @@ class MiraklClient:
 
     `key` is asked at every call, so that a rotated key needs no restart. `account` is `marketplace/shop`: whose
     call budget it is. Without `shop_id` Mirakl takes the key's default shop. `csv_delimiter` is the operator's
-    (PC01).
+    (PC01). `key_name` is what the settings call the key.
     """
 
     def __init__(
@@ -123,10 +123,12 @@ class MiraklClient:
         shop_id: int | None = None,
         csv_delimiter: str = ";",
         page_size: int = LONGEST_LIST,
+        key_name: str = "",
     ) -> None:
-        self._caller = Caller(session, gate, account, explain=explain)
+        self._caller = Caller(session, gate, account, explain=explain, key=key_name)
         self._base = base_url.rstrip("/")
         self._key = key
+        self.key_name = key_name
         self._shop = (("shop_id", str(shop_id)),) if shop_id is not None else ()
         self._delimiter = csv_delimiter
         self._page_size = page_size

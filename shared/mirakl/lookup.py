@@ -8,8 +8,9 @@ from typing import Final
 
 from shared.errors import Transient
 from shared.mirakl.client import LONGEST_LIST, MiraklClient
+from shared.mirakl.operations import OR11
 from shared.mirakl.orders import Order
-from shared.operations import Purpose
+from shared.operations import Purpose, hear
 
 _GATHER_SECONDS: Final = 0.1
 """Real time. What fails together asks together: a moment's patience saves a slot."""
@@ -41,7 +42,9 @@ class OrdersLookup:
         if self._reader is None or self._reader.done():
             # Nobody's context: the call belongs to all, whatever becomes of the lease of the first who asked.
             self._reader = asyncio.get_running_loop().create_task(self._read(), context=Context())
-        return await asyncio.shield(answer)
+        found = await asyncio.shield(answer)
+        hear(OR11.name, self._client.key_name)
+        return found
 
     async def _read(self) -> None:
         await asyncio.sleep(_GATHER_SECONDS)

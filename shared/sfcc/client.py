@@ -69,6 +69,8 @@ class Credentials:
 
     client_id: str
     secret: Callable[[], str]
+    name: str = ""
+    """What the settings call the secret."""
 
     def basic(self) -> str:
         """The header that proves it."""
@@ -487,7 +489,14 @@ class SfccClient:
             return Token(grant.access_token, asked_at, grant.expires_in)
 
         return await self._caller.send(
-            operation, "POST", URL(url, encoded=True), read, headers=headers, body=body, purpose="deadline"
+            operation,
+            "POST",
+            URL(url, encoded=True),
+            read,
+            headers=headers,
+            body=body,
+            purpose="deadline",
+            key=client.name,
         )
 
     # How it is sent ---------------------------------------------------------------------------------

@@ -18,11 +18,12 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 import shared.answers
 import shared.http
+from shared.breaker import blames_account
 from shared.errors import BridgeError, Refused, Transient, UnknownOutcome
 from shared.http import ANSWER_BYTES, open_session, told
 from shared.mirakl import operations as op
 from shared.mirakl.client import MiraklClient
-from shared.operations import Call, Gate, OpenGate, Operation, Purpose
+from shared.operations import Call, Gate, OpenGate, Operation, Purpose, listening
 from shared.telemetry import Metrics
 from tests.clients.mirakl_calls import calls
 from tests.clients.wire import Arrival, Reply, serving
@@ -95,6 +96,32 @@ async def test_retry_after_reaches_the_gate_and_whoever_called(headers: dict[str
     assert caught.value.retry_seconds == seconds
     assert gate.asked == [("STO02", "worten/4711", "poll", "a-1", False)]
     assert (gate.calls[0].status, gate.calls[0].retry_after_seconds, gate.calls[0].load) == (429, seconds, "THROTTLE")
+
+
+async def test_a_call_that_sfcc_sheds_tells_of_its_load_and_not_of_an_outage() -> None:
+    for headers, seconds in (({"sfdc_load_status": "THROTTLE"}, shared.http.SHED_SECONDS), ({}, None)):
+        async with serving(lambda _, h=headers: Reply(503, headers=h)) as wire, open_session() as session:  # type: ignore[misc]
+            with pytest.raises(Transient) as caught:
+                await calls()[EFFECT](client(session, wire.url))
+        assert caught.value.retry_seconds == seconds
+        assert blames_account(caught.value) is (seconds is None)
+
+
+async def test_a_refused_key_is_named_as_the_settings_do_and_answers_say_what_they_grant() -> None:
+    statuses = iter((401, 403, 404))
+    heard: set[str] = set()
+    async with serving(lambda _: Reply(next(statuses))) as wire, open_session() as session:
+        named = MiraklClient(session, wire.url, lambda: KEY, "worten/4711", OpenGate(), key_name="api_keys.acceptor")
+        with listening(heard):
+            with pytest.raises(Refused) as unauthorized:
+                await calls()[EFFECT](named)
+            assert (unauthorized.value.key, heard) == ("api_keys.acceptor", set())
+            with pytest.raises(Refused) as forbidden:
+                await calls()[EFFECT](named)
+            assert (forbidden.value.key, heard) == ("", {"api_keys.acceptor"})
+            with pytest.raises(Refused):
+                await calls()[EFFECT](named)
+            assert heard == {"api_keys.acceptor", EFFECT}
 
 
 async def test_what_never_left_is_transient_also_where_it_would_have_had_an_effect() -> None:

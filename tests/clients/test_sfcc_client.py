@@ -12,7 +12,7 @@ import pytest
 from shared.clock import ManualClock
 from shared.errors import Refused, Transient, UnknownOutcome
 from shared.http import as_json, open_session
-from shared.operations import OpenGate
+from shared.operations import OpenGate, listening
 from shared.sfcc.client import Credentials, SfccClient
 from shared.sfcc.operations import OPERATIONS
 from shared.sfcc.tokens import Token
@@ -196,3 +196,25 @@ async def test_one_login_twice_in_a_second_is_no_refusal() -> None:
         with pytest.raises(Transient) as put_off:
             await calls(wire.url)["createOrders"](sfcc)
         assert put_off.value.retry_seconds == 1.0
+
+
+async def test_only_the_token_service_speaks_of_a_key_and_it_says_which() -> None:
+    refusing = True
+
+    def answer(arrival: Arrival) -> Reply:
+        if is_for_a_token(arrival):
+            return Reply(401) if refusing else granted("token")
+        return Reply(401)
+
+    heard: set[str] = set()
+    async with serving(answer) as wire, open_session() as session:
+        admin = Credentials("admin", lambda: "secret", "sfcc.client_secret")
+        sfcc = SfccClient(session, instance(wire.url), admin, OpenGate(), ManualClock(START))
+        with listening(heard):
+            with pytest.raises(Refused) as refused:
+                await sfcc.read_order("1")
+            assert (refused.value.key, heard) == ("sfcc.client_secret", set())
+            refusing = False
+            with pytest.raises(Refused) as refused:
+                await sfcc.read_order("1")
+            assert (refused.value.key, heard) == ("", {"sfcc.client_secret", "getAccessToken"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -249,3 +250,105 @@ async def test_an_answer_counts_even_when_the_caller_was_cancelled(replicas: Rep
     async with asyncio.timeout(5):
         while await replicas.world.database.fetchval("SELECT answered_at FROM bridge.calls") is None:
             await asyncio.sleep(0.01)
+
+
+# SFCC's load ------------------------------------------------------------------------------------------
+
+CREATE = Operation("createOrders", "sfcc", "guarded", tells_load=True)
+READ = Operation("getOrder", "sfcc", "reading", tells_load=True)
+TOKEN = Operation("getAccessToken", "sfcc", "reading")
+
+
+def saying(load: str | None, status: int = 200) -> Callable[[Call], None]:
+    def answer(call: Call) -> None:
+        call.status, call.load = status, load
+
+    return answer
+
+
+async def test_a_word_of_load_spreads_the_writes_of_all_replicas(replicas: Replicas) -> None:
+    one, two = replicas.gate(), replicas.gate()
+    await replicas.call(one, "first", CREATE, account="sfcc", answer=saying("THROTTLE", 503))
+    calls = [
+        replicas.call(gate, name, CREATE, account="sfcc", answer=saying("WARN"))
+        for name, gate in (("a", one), ("b", two), ("c", one), ("d", two))
+    ]
+    async with running(*calls):
+        await replicas.until_left(5, step_seconds=0.1)
+    left = sorted(at for _, at in replicas.left)[1:]
+    gaps = [(later - earlier).total_seconds() for earlier, later in itertools.pairwise(left)]
+    # A second apart after THROTTLE, and every WARN lets that be half as long again, to a fifth of a second.
+    assert min(gaps) >= 0.2 and gaps[0] >= 0.5, gaps
+    assert sorted(replicas.names) == ["a", "b", "c", "d", "first"]
+
+
+async def test_many_answers_to_calls_that_were_under_way_slow_down_once(replicas: Replicas) -> None:
+    gate, all_left = replicas.gate(), asyncio.Barrier(20)
+
+    async def call() -> None:
+        async with gate.call(CREATE, "sfcc") as one:
+            await all_left.wait()
+            replicas.clock.advance(timedelta(seconds=0.01))
+            one.status, one.load = 503, "THROTTLE"
+
+    await asyncio.gather(*(call() for _ in range(20)))
+    assert await replicas.world.database.fetchval("SELECT gap FROM bridge.loads") == 1.0
+
+
+async def test_a_reading_that_somebody_waits_for_does_not_queue_behind_the_writes(replicas: Replicas) -> None:
+    gate = replicas.gate()
+    for _ in range(3):
+        await replicas.world.database.execute(
+            "INSERT INTO bridge.loads VALUES ('sfcc', 8, $1, $2, $1) ON CONFLICT DO NOTHING",
+            replicas.clock.now(),
+            replicas.clock.now() + timedelta(seconds=8),
+        )
+    async with running(
+        replicas.call(gate, "write", CREATE, account="sfcc", purpose="deadline", answer=saying("THROTTLE")),
+        replicas.call(gate, "poll", READ, account="sfcc", answer=saying("THROTTLE")),
+        replicas.call(gate, "look", READ, account="sfcc", purpose="interactive", answer=saying("THROTTLE")),
+        replicas.call(gate, "token", TOKEN, account="sfcc"),
+    ):
+        await replicas.until_left(2, step_seconds=0.0)
+        assert sorted(replicas.names) == ["look", "token"]
+        await replicas.until_left(4, step_seconds=1.0)
+    assert sorted(replicas.names[2:]) == ["poll", "write"]
+
+
+async def test_calm_answers_let_the_writes_flow_again(replicas: Replicas) -> None:
+    gate = replicas.gate()
+    await replicas.call(gate, "first", CREATE, account="sfcc", answer=saying("THROTTLE"))
+    async with running(*(replicas.call(gate, f"{n}", CREATE, account="sfcc", answer=saying(None)) for n in range(30))):
+        await replicas.until_left(31, step_seconds=0.1)
+    # A second, a half, a quarter, an eighth; then as they come.
+    assert (replicas.left[-1][1] - NOW).total_seconds() < 4.0
+    assert await replicas.world.database.fetchval("SELECT gap FROM bridge.loads") == 0.0
+
+
+async def test_silence_and_failures_are_no_word_of_calm(replicas: Replicas) -> None:
+    gate = replicas.gate()
+    await replicas.call(gate, "first", CREATE, account="sfcc", answer=saying("WARN"))
+    replicas.clock.advance(timedelta(seconds=1))
+    await replicas.call(gate, "second", CREATE, account="sfcc", answer=saying(None, 500))
+    assert await replicas.world.database.fetchval("SELECT gap FROM bridge.loads") == 0.2
+
+
+async def test_a_write_that_waits_too_long_for_its_turn_is_not_sent(replicas: Replicas) -> None:
+    gate = replicas.gate(patience_seconds=3)
+    await replicas.world.database.execute(
+        "INSERT INTO bridge.loads VALUES ('sfcc', 16, $1, $2, $1)",
+        replicas.clock.now(),
+        replicas.clock.now() + timedelta(seconds=16),
+    )
+    async with running(replicas.call(gate, "write", CREATE, account="sfcc")) as [task]:
+        while not task.done():
+            replicas.clock.advance(timedelta(seconds=0.5))
+            await asyncio.sleep(0.02)
+        with pytest.raises(NoSlot):
+            task.result()
+    assert replicas.left == []
+
+
+async def test_no_word_of_load_costs_no_write(replicas: Replicas) -> None:
+    await replicas.call(replicas.gate(), "first", CREATE, account="sfcc", answer=saying(None))
+    assert await replicas.world.database.fetchval("SELECT count(*) FROM bridge.loads") == 0

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shared.budget import MARGIN, Wait, blocked_before, next_slot, rates_of
-from shared.operations import Call, CallRate, Operation
+from shared.budget import MARGIN, Wait, blocked_before, gap_after, is_urgent, next_slot, rates_of
+from shared.operations import Call, CallRate, Operation, Purpose
+from shared.sfcc import operations as sfcc
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ONE_A_MINUTE = (CallRate(1, 60),)
@@ -91,3 +93,57 @@ def test_no_window_ever_sees_more_calls_than_allowed_and_no_free_slot_is_refused
             # Under way, or answered within the window that ends with this call.
             others = sum(answered > left - rate.seconds + 1e-6 for _, answered in calls[:n])
             assert others < rate.calls
+
+
+# SFCC's load ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("load", "gap", "expected"),
+    [
+        (None, 0.0, 0.0),
+        ("WARN", 0.0, 0.2),
+        ("WARN", 0.2, 0.2),
+        ("WARN", 4.0, 2.0),
+        ("THROTTLE", 0.0, 1.0),
+        ("THROTTLE", 0.2, 1.0),
+        ("THROTTLE", 1.0, 2.0),
+        ("THROTTLE", 16.0, 16.0),
+        (None, 16.0, 8.0),
+        (None, 0.2, 0.1),
+        (None, 0.1, 0.0),
+        ("A WORD OF TOMORROW", 0.0, 0.2),
+    ],
+)
+def test_the_word_for_the_load_and_the_last_gap_say_the_next(load: str | None, gap: float, expected: float) -> None:
+    assert gap_after(load, gap) == expected
+
+
+@given(st.lists(st.sampled_from(["WARN", "THROTTLE", None])))
+def test_more_load_never_means_less_distance_and_calm_ends_it(words: list[str | None]) -> None:
+    gap = 0.0
+    for word in words:
+        calm, warned, throttled = (gap_after(said, gap) for said in (None, "WARN", "THROTTLE"))
+        assert 0.0 <= calm <= warned <= throttled <= 16.0
+        assert calm <= gap and throttled >= gap and warned > 0.0
+        gap = gap_after(word, gap)
+    for _ in range(8):
+        gap = gap_after(None, gap)
+    assert gap == 0.0
+
+
+@pytest.mark.parametrize(
+    ("operation", "purpose", "expected"),
+    [
+        (sfcc.GET_ORDER, "deadline", True),
+        (sfcc.GET_ORDER, "interactive", True),
+        (sfcc.GET_ORDERS, "poll", False),
+        (sfcc.SEARCH_PRODUCTS, "backfill", False),
+        (sfcc.CREATE_ORDERS, "deadline", False),
+        (sfcc.UPDATE_ORDER, "interactive", False),
+    ],
+)
+def test_only_readings_that_somebody_waits_for_are_slowed_down_less(
+    operation: Operation, purpose: Purpose, expected: bool
+) -> None:
+    assert is_urgent(operation, purpose) is expected
