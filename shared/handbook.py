@@ -76,19 +76,25 @@ _ENTRIES: Final = (
     ),
     Entry(
         code="shop-unreachable",
-        title="A remote account answers no call",
+        title="A remote account does not answer, or refuses us",
         meaning=(
-            "Calls for this shop or SFCC instance failed several times in a row, or its key was refused. Calls to it "
-            "are paused and one probe at a time is sent; all other shops go on."
+            "What the title names is closed off, and nothing else. An account (a shop, or the SFCC instance) failed "
+            "several times in a row: all stages wait for it. A key was refused (401): the stages that send this key "
+            "wait. An operation is not permitted (403): what one service owes by it waits, its polls ask again at "
+            "their own pace. One probe at a time is sent, and after its success few calls at first."
         ),
         owner_team="operations",
         severity="critical",
         steps=(
-            "Read the reason: 401 or 403 means that the key is revoked, expired or belongs to another stage.",
-            "With a refused key: generate one in the back office and replace the secret; no restart is needed.",
+            "With the fact `key`: it is the setting of the refused key, such as "
+            "marketplaces.worten-pt.shops.2001.api_keys.finance-ledger or sfcc.client_secret. Generate a key in the "
+            "back office (or Account Manager, or SLAS) and put it where the setting's reference points; no restart "
+            "is needed.",
+            "With `operation` alone: give the role or scope that the operation needs to the key's user or client. "
+            "The key itself is good.",
             "Otherwise look at the remote system's status page. What is owed waits, earliest deadline first.",
         ),
-        closes="The first call that succeeds.",
+        closes="The first call that succeeds with what was closed off: the account, the key, the operation.",
     ),
     Entry(
         code="order-sku-unmapped",

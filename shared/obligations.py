@@ -28,7 +28,7 @@ import structlog
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind
 
-from shared.breaker import Breaker, Look
+from shared.breaker import Breaker, Look, blames_account, work_name
 from shared.cases import close_cases, open_case
 from shared.clock import monotonic
 from shared.database import Conflict, Database, Disconnected, Locked, Rows, patiently
@@ -39,6 +39,7 @@ from shared.handlers import Received
 from shared.leases import Lease, working_under
 from shared.lifecycle import run_loops
 from shared.money import Money
+from shared.operations import listening
 from shared.outbox import Outbox, Transaction
 from shared.repeating import (
     Abandoned,
@@ -357,6 +358,8 @@ class Claimed:
     traceparent: str | None
     started_at: datetime
     lease: Lease
+    heard: set[str] = field(default_factory=set)
+    """What the remote systems granted to its calls, for the breaker."""
 
     @property
     def standing(self) -> Standing:
@@ -495,10 +498,9 @@ class Obligations:
             return []
         asked = monotonic()
         await self._make_ready()
-        look = await self.breaker.look() if self.breaker is not None else Look()
-        busy = Counter(claimed.account for claimed, _ in self._running.values())
-        full = {account for account, count in busy.items() if count >= self.pace.per_account}
-        full |= look.closed_off | {account for account in look.probing if busy[account]}
+        look = await self._look()
+        busy = Counter(name for claimed, _ in self._running.values() for name in self._counted(claimed))
+        full = self._full(look, busy)
         async with self.database.transaction() as rows:
             # The time is read before the claim: what was owed by then is seen, and quiet periods count from later.
             now = self.outbox.clock.now()
@@ -509,14 +511,16 @@ class Obligations:
                        SELECT (SELECT k.account FROM obligation_keys AS k WHERE ready AND holder IS NULL
                                AND k.account > a.account ORDER BY k.account LIMIT 1)
                        FROM accounts AS a WHERE a.account IS NOT NULL)
-                   SELECT k.key, a.account FROM accounts AS a
-                   CROSS JOIN LATERAL (SELECT key, due_at FROM obligation_keys AS k
+                   SELECT k.key, a.account, k.kind FROM accounts AS a
+                   CROSS JOIN LATERAL (SELECT key, due_at, kind FROM obligation_keys AS k
                                        WHERE ready AND holder IS NULL AND k.account = a.account AND kind = ANY($1)
+                                         AND k.account || $4 || kind <> ALL($2)
                                        ORDER BY due_at, key LIMIT $3) AS k
                    WHERE a.account IS NOT NULL AND a.account <> ALL($2) ORDER BY k.due_at, k.key""",
                 list(self.kinds),
                 sorted(full),
                 room + 16,
+                work_name("", self.outbox.service, ""),
             )
             keys = self._within_bounds(candidates, busy, look, room + 16)
             if not keys:
@@ -547,16 +551,57 @@ class Obligations:
         self.counts.attempts += len(found)
         return [self._claimed(row, now, asked + self.pace.lease_seconds) for row in found]
 
+    async def _look(self) -> Look:
+        """What may be called, with the probes of what we have ready work for."""
+        if self.breaker is None:
+            return Look()
+        look = await self.breaker.look()
+        if not look.due:
+            return look
+        ready = await self.database.fetch(
+            "SELECT DISTINCT account, kind FROM obligation_keys WHERE ready AND holder IS NULL AND kind = ANY($1)",
+            list(self.kinds),
+        )
+        wanted: set[str] = set()
+        for row in ready:
+            closed = look.closed_off.intersection(self.breaker.names(row["account"], self.outbox.service, row["kind"]))
+            if closed <= look.due:
+                wanted |= closed
+        return await self.breaker.probe(look, wanted)
+
+    def _counted(self, claimed: Claimed) -> tuple[str, ...]:
+        """Under which names an attempt that is under way counts."""
+        if self.breaker is None:
+            return (claimed.account,)
+        return claimed.account, work_name(claimed.account, self.outbox.service, claimed.kind.name)
+
+    def _most(self, look: Look, name: str) -> int:
+        """How many attempts at once for an account, or for one kind of work for it."""
+        if look.is_calm or self.breaker is None:
+            return self.pace.per_account
+        return look.most(self.breaker.names(name), self.pace.per_account)
+
+    def _full(self, look: Look, busy: Counter[str]) -> set[str]:
+        """The accounts and works that take no more now."""
+        names = set(busy)
+        if self.breaker is not None and not look.is_calm:
+            names |= look.closed_off | self.breaker.keys.keys()
+        return {name for name in names if busy[name] >= self._most(look, name)}
+
     def _within_bounds(
         self, candidates: Sequence[Mapping[str, Any]], busy: Counter[str], look: Look, room: int
     ) -> list[str]:
-        """As many of the candidates as there is room for, in total and per account."""
+        """As many of the candidates as there is room for, in total, per account, and per kind of work for it."""
         counted = Counter(busy)
+        most: dict[str, int] = {}
         keys: list[str] = []
         for row in candidates:
-            account = row["account"]
-            if counted[account] < (1 if account in look.probing else self.pace.per_account):
-                counted[account] += 1
+            names = (row["account"], work_name(row["account"], self.outbox.service, row["kind"]))
+            for name in names:
+                if name not in most:
+                    most[name] = self._most(look, name)
+            if all(counted[name] < most[name] for name in names):
+                counted.update(names)
                 keys.append(row["key"])
                 if len(keys) >= room:
                     break
@@ -655,7 +700,7 @@ class Obligations:
             )
             claimed.lease.check()
             left = True
-            with working_under(claimed.lease):
+            with working_under(claimed.lease), listening(claimed.heard):
                 async with asyncio.timeout(claimed.kind.attempt_seconds):
                     if claimed.step == "read":
                         assert claimed.kind.read is not None  # else this step is never chosen
@@ -899,15 +944,32 @@ class Obligations:
         await _refresh_keys(tx, [c.key for c in changes], self.holder, now)
 
     async def _tell_breaker(self, tx: Transaction, batch: Sequence[tuple[Claimed, Ending]], breaker: Breaker) -> None:
-        told: dict[str, list[BaseException | None]] = {}
+        told: dict[str, list[tuple[Claimed, BaseException | None]]] = {}
         for claimed, ended in batch:
             if isinstance(ended, BaseException) and not isinstance(ended, (_NotSent, _Unexpected)):
-                told.setdefault(claimed.account, []).append(ended)
+                told.setdefault(claimed.account, []).append((claimed, ended))
             elif isinstance(ended, (Answered, Happened, Absent)):
-                told.setdefault(claimed.account, []).append(None)
-        for account, errors in sorted(told.items()):
-            answered = None in errors
-            await breaker.note(tx, account, None if answered else errors[-1], times=len(errors))
+                told.setdefault(claimed.account, []).append((claimed, None))
+        for account, ends in sorted(told.items()):
+            heard = set[str]().union(*(claimed.heard for claimed, _ in ends))
+            answered = Counter(
+                claimed.kind.name for claimed, error in ends if error is None or isinstance(error, Refused)
+            )
+            for work, count in sorted(answered.items()):
+                await breaker.note(tx, account, None, times=count, work=work, heard=heard)
+            refused = {
+                (claimed.kind.name, error.operation, error.key): error
+                for claimed, error in ends
+                if isinstance(error, Refused) and blames_account(error)
+            }
+            for (work, _, _), refusal in sorted(refused.items()):
+                await breaker.note(tx, account, refusal, work=work)
+            unanswered = [(claimed, error) for claimed, error in ends if not isinstance(error, Refused | None)]
+            # Who answers some calls is there; only a moment after an outage every failure counts.
+            if unanswered and (not answered or breaker.ramping(account)):
+                silent = [(claimed, error) for claimed, error in unanswered if blames_account(error)]
+                claimed, error = (silent or unanswered)[-1]
+                await breaker.note(tx, account, error, times=len(silent), work=claimed.kind.name, heard=heard)
 
     # Leases -------------------------------------------------------------------------------------
 

@@ -28,6 +28,8 @@ from pathlib import Path
 from typing import Final
 
 from shared import gauges, inbox
+from shared.breaker import Breaker
+from shared.clients import all_keys, keys_of
 from shared.clock import BusinessClock
 from shared.consumer import Consumer, Pace, run_after
 from shared.database import Database, migrate
@@ -38,7 +40,7 @@ from shared.kafka import BatchProducer, KafkaConsumer, Partition, edge_offsets, 
 from shared.lifecycle import Loop, run_loops
 from shared.outbox import Outbox
 from shared.relay import Relay
-from shared.settings import Settings
+from shared.settings import ServiceSettings, Settings
 from shared.telemetry import set_up, set_up_logs
 from shared.topics import ALL, TOPICS
 
@@ -98,6 +100,12 @@ class Service:
         else:
             self.loop(group, partial(self._consume_after, after, consumer))
         return consumer
+
+    def breaker(self, settings: ServiceSettings) -> Breaker:
+        """The breakers as this process sees them, of the keys that its stage sends."""
+        return Breaker(
+            self.database, self.clock, self.instance, keys=keys_of(settings, self.name), known=all_keys(settings)
+        )
 
     def loop(self, name: str, loop: Loop) -> None:
         """Run this too, until the stop event is set; the first loop that fails ends the process."""

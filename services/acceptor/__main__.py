@@ -23,7 +23,6 @@ import msgspec
 from services.acceptor import store
 from services.acceptor.following import Following, reference, stocks
 from services.acceptor.owing import Desk
-from shared.breaker import Breaker
 from shared.budget import CallBudget
 from shared.clients import mirakl_client, sfcc_client
 from shared.errors import Transient
@@ -53,7 +52,7 @@ async def serve(settings: ServiceSettings, stop: asyncio.Event, *, telemetry: bo
         open_session(connections=pace.workers + 20) as session,
     ):
         desk = desk_of(service, settings, session)
-        breaker = Breaker(service.database, service.clock, service.instance)
+        breaker = service.breaker(settings)
         kinds = (desk.kinds.reserve, desk.kinds.restate, desk.kinds.release, desk.kinds.answer)
         known = service.consume(reference(), name=f"{ACCEPTOR}-reference")
         service.consume(stocks(), name=f"{ACCEPTOR}-stocks")

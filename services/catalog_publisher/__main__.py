@@ -49,7 +49,7 @@ async def serve(settings: ServiceSettings, stop: asyncio.Event, *, telemetry: bo
         open_session() as session,
     ):
         outbox, clock, database = service.outbox, service.clock, service.database
-        breaker, leases = Breaker(database, clock, service.instance), Leases(database, service.instance)
+        breaker, leases = service.breaker(settings), Leases(database, service.instance)
         shops = [ShopKey.of(shop) for shop in settings.shops]
         known = service.consume(reference(), name=f"{CATALOG}-reference")
         service.consume(Following(shops).handlers(), after=known)

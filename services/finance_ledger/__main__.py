@@ -52,7 +52,7 @@ async def serve(
         open_service(LEDGER, settings, own=MIGRATIONS, telemetry=telemetry) as service,
         open_session() as session,
     ):
-        breaker = Breaker(service.database, service.clock, service.instance)
+        breaker = service.breaker(settings)
         leases = Leases(service.database, service.instance)
         known = service.consume(reference(), name=f"{LEDGER}-reference")
         service.consume(handlers(), after=known)

@@ -61,7 +61,7 @@ async def serve(
         outbox, clock, database = service.outbox, service.clock, service.database
         numbers = Numbers({(shop.marketplace_name, shop.shop_id): shop for shop in settings.shops})
         await numbers.learn_terms(database)
-        breaker, leases = Breaker(database, clock, service.instance), Leases(database, service.instance)
+        breaker, leases = service.breaker(settings), Leases(database, service.instance)
         folding, sources = Folding(numbers), Sources(outbox)
         read, told = read_sources(settings), producers(settings)
         known = service.consume(reference(), name=f"{INVENTORY}-reference")

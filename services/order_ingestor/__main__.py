@@ -27,7 +27,6 @@ from services.order_ingestor.following import Following, reference
 from services.order_ingestor.model import Stage
 from services.order_ingestor.owing import LINK_AGAIN, Desk, LinkRequest
 from services.order_ingestor.polling import EVERY, Poll, pause
-from shared.breaker import Breaker
 from shared.budget import CallBudget
 from shared.clients import SFCC_ACCOUNT, mirakl_client, sfcc_client
 from shared.clock import BusinessClock
@@ -70,7 +69,7 @@ async def serve(
     ):
         desk = desk_of(service.database, service.clock, settings, session)
         intake = Intake(desk.shops, SFCC_ACCOUNT, desk.kinds)
-        breaker = Breaker(service.database, service.clock, service.instance)
+        breaker = service.breaker(settings)
         leases = Leases(service.database, service.instance)
         kinds = (desk.kinds.create, desk.kinds.adopt, desk.kinds.update, desk.link)
         known = service.consume(reference(), name=f"{INGESTOR}-reference")

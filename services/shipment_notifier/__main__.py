@@ -20,7 +20,6 @@ import aiohttp
 from services.shipment_notifier.desk import Desk
 from services.shipment_notifier.following import Following, reference
 from services.shipment_notifier.watching import Ground, Platforms, Proofs, Tending, Warehouse
-from shared.breaker import Breaker
 from shared.budget import CallBudget
 from shared.clients import mirakl_client, sfcc_client
 from shared.clock import BusinessClock
@@ -57,7 +56,7 @@ async def serve(
         open_service(NOTIFIER, settings, own=MIGRATIONS, telemetry=telemetry) as service,
         open_session(connections=pace.workers + 20) as session,
     ):
-        breaker = Breaker(service.database, service.clock, service.instance)
+        breaker = service.breaker(settings)
         ground = Ground(service.outbox, service.clock, breaker, Leases(service.database, service.instance))
         desk = desk_of(service.database, service.clock, settings, session)
         following = Following(desk)

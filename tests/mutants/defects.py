@@ -302,6 +302,28 @@ DEFECTS: Final = (
         "await route.handler.apply(batch, tx)",
         "test_consumer_kinds.py::test_a_projector_is_given_rows_without_the_means_to_publish",
     ),
+    # Calls to remote systems
+    Defect(
+        "a refused key closes off its shop",
+        "shared/breaker.py",
+        "        return _key(error.key), error.key\n",
+        "        return account, None\n",
+        "test_breaker.py::test_a_revoked_key_of_one_stage_leaves_the_polls_of_all_others_alone",
+    ),
+    Defect(
+        "storm after an outage",
+        "shared/breaker.py",
+        "return allowed if allowed < LAST_IN_FLIGHT else None",
+        "return None",
+        "test_breaker.py::test_after_an_outage_calls_begin_few_and_double_earliest_deadline_first",
+    ),
+    Defect(
+        "SFCC's load ignored",
+        "shared/budget.py",
+        "        if account not in self._loaded:\n",
+        "        if True:\n",
+        "test_budget.py::test_a_word_of_load_spreads_the_writes_of_all_replicas",
+    ),
     # Around it
     Defect(
         "reference data not awaited",
