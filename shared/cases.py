@@ -212,7 +212,7 @@ async def close_by_person(received: Received[OperatorClosedCase], tx: Transactio
         return
     known = HANDBOOK.get(code)
     if known is None or not known.by_hand:
-        log.warning("case_not_closed_by_hand", case=event.case_id, code=code)
+        log.warning("case_not_closed_by_hand", case_code=code)
         return
     await close_cases(
         tx, case_ids=[event.case_id], outcome="settled-by-operator", explanation=event.explanation, by=event.by
