@@ -227,7 +227,7 @@ _ENTRIES: Final = (
             "If SFCC's differ, look for a hook or a rounding in the instance that changes orders of this channel.",
             "If the marketplace's differ, ask it which figure it pays.",
         ),
-        closes="A version of the order that adds up; else close it by hand.",
+        closes="A version that adds up, or SFCC once it shows the same, which is looked at every hour; else a person.",
     ),
     Entry(
         code="order-refused-by-sfcc",
@@ -241,9 +241,10 @@ _ENTRIES: Final = (
         steps=(
             "Read the reason: an unknown custom attribute means that the metadata of deploy/sfcc is not imported.",
             "Put the cause right in SFCC or in the settings.",
-            "Settle the obligation as did-not-happen: the order is sent again.",
+            "Settle the obligation as did-not-happen: the order is sent again. Or enter it by hand under the number in "
+            "the case and settle it as happened.",
         ),
-        closes="The order's creation, or its cancellation.",
+        closes="The settlement, a newer version of the order, or its cancellation.",
     ),
     Entry(
         code="order-unreadable",
@@ -288,7 +289,24 @@ _ENTRIES: Final = (
             "If so, cancel the order in SFCC. If not, ask the marketplace to take the cancellation back or agree "
             "on a return.",
         ),
-        closes="A person, once both sides agree.",
+        closes="Both sides, once they agree: SFCC is looked at every hour.",
+    ),
+    Entry(
+        code="order-partly-cancelled",
+        title="Part of an order was cancelled after SFCC had it",
+        meaning=(
+            "An SFCC order keeps the quantities it was created with, so the warehouse may still pack the part that "
+            "is off. What the buyer pays is less by it."
+        ),
+        owner_team="operations",
+        severity="high",
+        by_hand=True,
+        steps=(
+            "Tell the warehouse to leave out the quantities in the case.",
+            "Correct the order in SFCC or in the system that sends it, where that is possible.",
+            "If it is packed already, agree with the marketplace on a return.",
+        ),
+        closes="A person; or SFCC's order, once the rest is cancelled too.",
     ),
     Entry(
         code="sfcc-order-not-updated",
@@ -302,10 +320,10 @@ _ENTRIES: Final = (
         by_hand=True,
         steps=(
             "Read the reason in the case.",
-            "Set the value by hand in Business Manager, or put the cause right: the next change is sent again "
-            "with all that lacks.",
+            "Set the value by hand in Business Manager, or put the cause right: within the hour, or with the next "
+            "change, all that lacks is sent again.",
         ),
-        closes="A person.",
+        closes="The first update that SFCC takes, or finds nothing to change.",
     ),
     Entry(
         code="order-not-linked",
@@ -553,6 +571,23 @@ _ENTRIES: Final = (
             "All parcels that wait for it are announced within seconds, those that left first before all others.",
         ),
         closes="The mapping, or a list that has the carrier.",
+    ),
+    Entry(
+        code="carriers-unknown",
+        title="A marketplace's list of carriers could not be read yet",
+        meaning=(
+            "Parcels wait although their carriers may be known: before the first reading of the list (SH21) and of the "
+            "configuration (PC01) nobody knows how they are to be announced. Mirakl lets the list be read once a day "
+            "and shop, so one answer that was lost on our side may block it for long."
+        ),
+        owner_team="operations",
+        severity="high",
+        steps=(
+            "Look for a case shop-unreachable of the marketplace's shops: then its steps come first.",
+            "Otherwise the list is read as soon as a shop may ask again. What cannot wait is shipped by hand in the "
+            "marketplace's back office, with its tracking.",
+        ),
+        closes="The first reading.",
     ),
     Entry(
         code="carrier-gone",

@@ -156,6 +156,8 @@ class Tending:
                     minute = clock.now() + timedelta(minutes=1)
                 if clock.now() >= hour:
                     await self.wake("observed")
+                    async with self.service.outbox.transaction() as tx:
+                        await self.intake.compare_again(tx)
                     await self.erase()
                     hour = clock.now() + timedelta(hours=1)
             await pause(clock, clock.now() + TEND_EVERY, stop, beat)

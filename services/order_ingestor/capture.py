@@ -18,13 +18,15 @@ from services.order_ingestor import reading, store
 from services.order_ingestor.creation import Adopt, Hold, Leave, Terms, Wait, country_cause, judge, sku_cause
 from services.order_ingestor.lifecycle import CALLED_OFF, CapturedBy, Followed, follow
 from services.order_ingestor.model import NEVER_CREATED, Buyer, Known, Problem, Product, Seen, Stage, Told
-from shared.cases import close_cases, open_case
+from shared.cases import case_id_of, close_cases, open_case
 from shared.codec import encode
 from shared.errors import Permanent
-from shared.events.orders import OrderChanged, OrderFacts
+from shared.events.base import Event
+from shared.events.orders import OrderCancelled, OrderChanged, OrderFacts
 from shared.kafka import MAX_RECORD_BYTES
 from shared.mappings import SKUS, Mapped, MappingTable
 from shared.mirakl.orders import Order, UnreadableOrder
+from shared.money import Money
 from shared.obligations import Kind, Owed, owe_all
 from shared.outbox import Transaction
 from shared.settings import ShopSettings
@@ -37,6 +39,15 @@ COUNTRIES: Final = MappingTable("country", Mapped)
 """A country as a marketplace writes it to its two letters, where ISO 3166 does not know it."""
 
 UNREADABLE: Final = "order-unreadable"
+REFUSED: Final = "order-refused-by-sfcc"
+NOT_LINKED: Final = "order-not-linked"
+NOT_UPDATED: Final = "sfcc-order-not-updated"
+SENT_ANYHOW: Final = "order-cancelled-while-shipped"
+TOTALS_DIFFER: Final = "order-totals-differ"
+PARTLY_CANCELLED: Final = "order-partly-cancelled"
+DISAGREEMENTS: Final = (NOT_UPDATED, SENT_ANYHOW, TOTALS_DIFFER)
+"""Cases that a change in SFCC alone may end."""
+_AT_ONCE: Final = 200
 _LARGEST_EVENT: Final = MAX_RECORD_BYTES - 8_192
 """Room for headers and key."""
 _LATEST: Final = timedelta(days=2)
@@ -117,6 +128,7 @@ class Intake:
         changed: list[Known] = []
         owed: list[Owed] = []
         buyers: dict[store.Key, Buyer] = {}
+        linked: list[str] = []
         for order_id in sorted(seen):
             one, before = seen[order_id], known[order_id]
             followed = follow(before, one, tx.time, self._read_by(one.facts, by))
@@ -130,19 +142,24 @@ class Intake:
             if not after.erased:
                 buyers[market, order_id] = buyer
             after = await self._decide(tx, after, buyer, owed)
-            if after.stage == "created" and before is not None and _shows_in_sfcc(before, after):
-                owed.append(self._owe(self.kinds.update, after))
+            if after.stage == "created" and before is not None:
+                if _shows_in_sfcc(before, after):
+                    owed.append(self._owe(self.kinds.update, after))
+                await self._ask_about_parts(tx, after, followed.events)
+                if after.linked and not before.linked:
+                    linked.append(case_id_of(NOT_LINKED, f"order/{one.facts.key}", f"order/{one.facts.key}"))
             changed.append(after)
         await store.write(tx, changed)
         await store.keep_buyers(tx, buyers)
         await owe_all(tx, owed)
+        if linked:
+            await close_cases(tx, case_ids=linked, explanation="The marketplace shows the number.")
         await self._keep_unreadable(tx, shop, broken, read)
         return len(changed)
 
     def _read_by(self, facts: OrderFacts, by: CapturedBy) -> CapturedBy:
         """Orders of before the cut-over are adopted, however they were read."""
-        since = self.terms[facts.marketplace, facts.shop].orders_from
-        return "adoption" if since is not None and facts.created_at < since else by
+        return "adoption" if self.terms[facts.marketplace, facts.shop].adopts(facts) else by
 
     def _after(self, before: Known | None, seen: Seen, followed: Followed) -> Known:
         if before is None:
@@ -173,6 +190,13 @@ class Intake:
         terms = self.terms[facts.marketplace, facts.shop]
         stage: Stage = "captured"
         problems: tuple[Problem, ...] = ()
+        if order.stage == "refused":
+            await close_cases(
+                tx,
+                about=f"order/{facts.key}",
+                code=REFUSED,
+                explanation="A newer version of the order was judged anew.",
+            )
         match judge(facts, buyer, terms, accepted=order.accepted, reference=order.sfcc.reference):
             case Wait():
                 pass
@@ -183,14 +207,10 @@ class Intake:
                 stage = "held"
             case verdict if terms.live:
                 stage = "owed"
-                if order.stage == "refused":
-                    await close_cases(
-                        tx, about=f"order/{facts.key}", code="order-refused-by-sfcc", explanation="It is sent again."
-                    )
                 owed.append(self._owe(self.kinds.adopt if isinstance(verdict, Adopt) else self.kinds.create, order))
             case _:
                 stage = "observed"
-                log.info("would_create_order", marketplace=facts.marketplace, shop=facts.shop)
+                log.info("would_create_order", marketplace=facts.marketplace, shop=facts.shop, order_id=facts.order_id)
         await self._ask(tx, order, problems)
         return msgspec.structs.replace(order, stage=stage, problems=problems)
 
@@ -227,7 +247,46 @@ class Intake:
         for code, cause in sorted(before - now):
             await close_cases(tx, about=about, cause=cause, code=code, explanation="It was put right.")
 
+    async def _ask_about_parts(self, tx: Transaction, order: Known, events: Iterable[Event]) -> None:
+        """SFCC's order keeps what it was created with, so whoever packs it has to be told of a part that is off."""
+        facts = order.facts
+        for event in events:
+            if not isinstance(event, OrderCancelled) or event.whole:
+                continue
+            amounts = [one.amount for one in event.lines if one.amount is not None]
+            await open_case(
+                tx,
+                PARTLY_CANCELLED,
+                about=f"order/{facts.key}",
+                # The next part is another question.
+                cause=f"cancellation/{facts.key}/{order.version}",
+                due_at=facts.shipping_deadline,
+                money_at_risk=Money.total(amounts, facts.currency) if amounts else None,
+                marketplace=facts.marketplace,
+                shop=facts.shop,
+                facts={"SFCC order": order.sfcc_order_no or ""}
+                | {f"line {one.line_id}": f"{one.quantity} cancelled" for one in event.lines},
+            )
+
     # Again ------------------------------------------------------------------------------------------
+
+    async def compare_again(self, tx: Transaction) -> None:
+        """Owe the orders that SFCC and we disagree about an update: it finds out whether one was put right there."""
+        found = await tx.fetch(
+            """SELECT about FROM (SELECT DISTINCT about FROM cases WHERE closed_at IS NULL AND code = ANY($1)) AS n
+               ORDER BY random() LIMIT $2""",
+            DISAGREEMENTS,
+            _AT_ONCE,
+        )
+        keys = [(market, order_id) for _, market, order_id in (row["about"].split("/", 2) for row in found)]
+        await owe_all(
+            tx,
+            [
+                self.owe_update(order)
+                for (market, _), order in sorted((await store.lock(tx, keys)).items())
+                if order.stage == "created" and (market, order.facts.shop) in self.terms
+            ],
+        )
 
     async def look_again(self, tx: Transaction, keys: Iterable[store.Key], *, accepted: bool = False) -> None:
         """Decide anew on orders that wait: something they need may have been put right."""
@@ -395,5 +454,5 @@ def _raw(order: Order) -> bytes:
 
 def _shows_in_sfcc(before: Known, after: Known) -> bool:
     """Whether what changed is something that the SFCC order shows."""
-    called_off = after.facts.state in CALLED_OFF and before.facts.state != after.facts.state
+    called_off = (after.facts.state in CALLED_OFF) != (before.facts.state in CALLED_OFF)
     return called_off or before.told.refunded != after.told.refunded

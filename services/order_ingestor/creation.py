@@ -10,6 +10,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from services.order_ingestor.lifecycle import ENDED
 from services.order_ingestor.model import Buyer, Problem
 from services.order_ingestor.pricing import TAX_MODES, Taxation, price, to_send
 from shared.events.orders import OrderFacts
@@ -39,6 +40,10 @@ class Terms(Struct, frozen=True, kw_only=True):
     def shipping_method(self, shipping_type: str | None) -> str | None:
         """SFCC's method for a marketplace's shipping type."""
         return self.shipping_methods.get(shipping_type or "", self.default_shipping_method)
+
+    def adopts(self, facts: OrderFacts) -> bool:
+        """Whether the order is of before the cut-over: somebody else's work, never created, only taken over."""
+        return self.orders_from is not None and facts.created_at < self.orders_from
 
 
 class Wait(Struct, frozen=True):
@@ -72,9 +77,11 @@ Verdict = Wait | Leave | Adopt | Hold | Create
 
 def judge(facts: OrderFacts, buyer: Buyer | None, terms: Terms, *, accepted: bool, reference: str | None) -> Verdict:
     """What is to become of an order that SFCC does not have yet."""
-    if terms.orders_from is not None and facts.created_at < terms.orders_from:
-        # Orders of before the cut-over are somebody else's work: never created, only taken over.
-        return Adopt(reference) if reference else Leave("made before orders_from")
+    if terms.adopts(facts):
+        if reference:
+            return Adopt(reference)
+        # Whoever created it may yet write its number to the marketplace.
+        return Leave("made before orders_from") if facts.state in ENDED else Wait()
     if facts.fulfillment_center_code not in (None, "DEFAULT"):
         return Leave("fulfilled by the operator")
     if facts.state in OVER:
@@ -88,6 +95,8 @@ def judge(facts: OrderFacts, buyer: Buyer | None, terms: Terms, *, accepted: boo
         return Wait()
     if not to_send(facts):
         return Leave("nothing of it is left to send")
+    if facts.state in BEFORE and not _is_addressed(buyer):
+        return Wait()  # It is hidden until the order is accepted or paid, and comes with the next version.
     problems = tuple(_wrong_now(facts, buyer, terms))
     return Hold(problems) if problems else Create()
 
@@ -96,6 +105,10 @@ def _is_due(state: str, terms: Terms, accepted: bool) -> bool:
     if state == "SHIPPING":
         return True
     return terms.create_when == "accepted" and (accepted or state in ("WAITING_DEBIT", "WAITING_DEBIT_PAYMENT"))
+
+
+def _is_addressed(buyer: Buyer | None) -> bool:
+    return buyer is not None and (buyer.shipping or buyer.billing) is not None
 
 
 def _about(facts: OrderFacts) -> str:
@@ -126,7 +139,7 @@ def _wrong_now(facts: OrderFacts, buyer: Buyer | None, terms: Terms) -> Iterator
     market, lines = facts.marketplace, to_send(facts)
     for sku in dict.fromkeys(line.shop_sku for line in lines if line.product_id is None):
         yield Problem(code="order-sku-unmapped", cause=sku_cause(market, sku), facts={"shop SKU": sku})
-    if buyer is None or (buyer.shipping or buyer.billing) is None:
+    if buyer is None or not _is_addressed(buyer):
         yield Problem(code="order-address-missing", cause=_about(facts), facts={"state": facts.state})
     elif country := buyer.unknown_country:
         yield Problem(code="order-country-unknown", cause=country_cause(market, country), facts={"country": country})

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
-from typing import Literal
+from typing import Final, Literal
 
+import msgspec
 from msgspec import Struct, field
 
 from shared.events.finance import OrderNetChanged
@@ -16,6 +19,8 @@ from shared.money import Money
 Stage = Literal["captured", "held", "observed", "owed", "created", "left", "refused"]
 """`held`: a person is asked; `observed`: would be created, but this stage does not send; `owed`: it is being
 created; `left`: not to be created; `refused`: SFCC would not have it."""
+
+_WORD: Final = re.compile(r"\w+")
 
 NEVER_CREATED = ("captured", "held", "observed", "refused")
 
@@ -54,6 +59,32 @@ class Buyer(Struct, frozen=True, kw_only=True):
             if address is not None and address.country_code is None:
                 return address.country or "?"
         return None
+
+    def hidden_in(self, text: str) -> str:
+        """A text of somebody who was sent the buyer's data, such as a refusal, without any word of theirs.
+
+        A short number stays: it says nothing of a person, and may be the figure that explains the refusal.
+        """
+        values = [
+            self.email,
+            *(v for one in (self.billing, self.shipping) if one for v in msgspec.structs.astuple(one)),
+        ]
+        told = {_folded(word) for value in values if value for word in _WORD.findall(value)}
+        words = {word for word in told if len(word) > 1 and not (word.isdigit() and len(word) < 4)}
+
+        def shown(match: re.Match[str]) -> str:
+            word = _folded(match[0])
+            # A text that was cut off may end within a word.
+            cut = match.end() == len(text) and any(one.startswith(word) for one in words)
+            return "***" if word in words or cut else match[0]
+
+        text = unicodedata.normalize("NFC", text)
+        return _WORD.sub(shown, text)
+
+
+def _folded(word: str) -> str:
+    """Without accents and case."""
+    return "".join(c for c in unicodedata.normalize("NFKD", word.casefold()) if not unicodedata.combining(c))
 
 
 class SeenCancelation(Struct, frozen=True, kw_only=True):

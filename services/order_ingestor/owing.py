@@ -12,14 +12,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from services.order_ingestor import store
-from services.order_ingestor.capture import Kinds, OrderRef, terms_of
+from services.order_ingestor.capture import (
+    NOT_LINKED,
+    NOT_UPDATED,
+    PARTLY_CANCELLED,
+    REFUSED,
+    SENT_ANYHOW,
+    TOTALS_DIFFER,
+    Kinds,
+    OrderRef,
+    terms_of,
+)
 from services.order_ingestor.creation import order_number
-from services.order_ingestor.lifecycle import CALLED_OFF
+from services.order_ingestor.lifecycle import CALLED_OFF, ENDED
 from services.order_ingestor.model import Buyer, Known
 from services.order_ingestor.pricing import price, to_send
 from services.order_ingestor.sfcc_order import lacking, new_order
@@ -31,7 +41,7 @@ from shared.events.fields import LineUnits
 from shared.events.orders import OrderCreatedInSfcc
 from shared.mirakl.client import LONGEST_LIST, MiraklClient
 from shared.mirakl.orders import SellerReference
-from shared.obligations import Absent, Attempt, Done, GivenUp, Happened, Kind, Retry, Settled, owe
+from shared.obligations import Absent, Attempt, Done, GivenUp, Happened, Kind, Retry, Settled, cause_of, owe
 from shared.outbox import Transaction
 from shared.settings import ShopSettings
 from shared.sfcc.client import SAME_LOGIN_SECONDS, SfccClient
@@ -41,7 +51,6 @@ from shared.topics import INGESTOR
 
 PATIENT: Final = Retry(first_seconds=2.0, longest_seconds=120.0, for_seconds=None, until_due=False)
 """An order that was sold is created, however long SFCC is away; its due time only says which comes first."""
-REFUSED: Final = "order-refused-by-sfcc"
 LINK_AGAIN: Final = timedelta(minutes=15)
 """A number that the marketplace does not show by then is written again."""
 
@@ -62,6 +71,14 @@ class Created(msgspec.Struct, frozen=True, kw_only=True):
     currency: str
     created_at: datetime | None = None
     found: bool = False
+
+
+class Updated(msgspec.Struct, frozen=True, kw_only=True):
+    """What an update found, and left."""
+
+    too_late: bool = False
+    """The marketplace called it off, and SFCC has sent it."""
+    shown: Created | None = None
 
 
 class Linked(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,6 +146,8 @@ class Desk:
             raise Refused("nothing of the order is left to send", operation="createOrders", status=410)
         if buyer is None:
             raise Refused("the buyer's data was erased", operation="createOrders", status=410)
+        if terms_of(shop).adopts(order.facts):
+            raise Refused("orders_from has moved on: it is not ours to create", operation="createOrders", status=410)
         token = shop.order_email == "token" and buyer.email is not None
         try:
             request = new_order(
@@ -138,7 +157,12 @@ class Desk:
             raise Refused(str(error), operation="createOrders", status=422) from error
         if token:
             await self._logins.turn()
-        number = await sfcc.create_order(request, email=buyer.email if token else None)
+        try:
+            number = await sfcc.create_order(request, email=buyer.email if token else None)
+        except (Refused, Transient, UnknownOutcome) as error:
+            # It goes into the attempt's record and into cases, which live longer than the buyer's data may.
+            error.args = (buyer.hidden_in(str(error)),)
+            raise
         try:
             return _shown(await sfcc.read_order(number, purpose="deadline"))
         except (Refused, Transient) as error:
@@ -189,22 +213,29 @@ class Desk:
             return
         match settled.outcome:
             case Done(result=result):
-                order = await self._note_number(tx, order, msgspec.convert(result, Created), settled)
+                # Without one a person said so, who looked.
+                created = None if result is None else msgspec.convert(result, Created)
+                order = await self._note_number(tx, order, created, settled)
             case GivenUp() as given_up:
                 order = await self._note_refusal(tx, order, given_up, settled)
         await store.write(tx, [order])
 
-    async def _note_number(self, tx: Transaction, order: Known, created: Created, settled: Settled[OrderRef]) -> Known:
+    async def _note_number(
+        self, tx: Transaction, order: Known, created: Created | None, settled: Settled[OrderRef]
+    ) -> Known:
         facts = order.facts
         shop = self.shops[facts.marketplace, facts.shop]
+        ours = order_number(facts.marketplace, facts.order_id)
+        adopted = order.sfcc.reference if terms_of(shop).adopts(facts) else None
+        number = created.order_no if created is not None else adopted or ours
         was_refused = order.stage == "refused"
         order = msgspec.structs.replace(
             order,
             version=order.version + 1,
             stage="created",
             site=shop.shop.site,
-            sfcc_order_no=created.order_no,
-            linked=order.linked or order.sfcc.reference == created.order_no,
+            sfcc_order_no=number,
+            linked=order.linked or order.sfcc.reference == number,
         )
         tx.publish(
             OrderCreatedInSfcc(
@@ -212,9 +243,9 @@ class Desk:
                 shop=facts.shop,
                 order_id=facts.order_id,
                 site_id=shop.shop.site,
-                sfcc_order_no=created.order_no,
-                created_at=created.created_at or tx.time,
-                found=created.found,
+                sfcc_order_no=number,
+                created_at=(created.created_at if created is not None else None) or tx.time,
+                found=created is None or created.found,
                 stock_lowered_by=shop.shop.absorption,
                 lines=tuple(
                     LineUnits(line_id=line.line_id, quantity=line.quantity) for line in to_send(facts) or facts.lines
@@ -225,7 +256,8 @@ class Desk:
         )
         if was_refused:
             await close_cases(tx, about=settled.about, code=REFUSED, explanation="It stands in SFCC now.")
-        await self._compare(tx, order, created, shop)
+        if created is not None:
+            await self._compare(tx, order, created, shop)
         if facts.state in CALLED_OFF or order.sfcc.shipping != "not_shipped" or order.sfcc.net is not None:
             await self._owe_update(tx, order, settled)
         return order
@@ -235,44 +267,43 @@ class Desk:
         facts = order.facts
         if order.sfcc.reference == created.order_no:
             return  # An adopted order was priced by somebody else.
-        priced = price(facts, shop.site.taxation)
-        wanted = {"total": str(priced.total), "tax": str(priced.tax), "currency": facts.currency}
-        found = {"total": created.order_total, "tax": created.tax_total, "currency": created.currency}
-        different = {
-            name
-            for name in wanted
-            if (wanted[name] != found[name] if name == "currency" else _decimal(wanted[name]) != _decimal(found[name]))
-        }
-        if different:
+        if different := _differences(order, created, shop):
             await open_case(
                 tx,
-                "order-totals-differ",
+                TOTALS_DIFFER,
                 about=f"order/{facts.key}",
                 cause=f"order/{facts.key}",
                 money_at_risk=facts.total_price,
                 marketplace=facts.marketplace,
                 shop=facts.shop,
-                facts={f"{name} in {where}": one[name] for name in sorted(different)
-                       for where, one in (("Mirakl", wanted), ("SFCC", found))},
-            )  # fmt: skip
+                facts=different,
+            )
 
     async def _note_refusal(
         self, tx: Transaction, order: Known, given_up: GivenUp, settled: Settled[OrderRef]
     ) -> Known:
         facts = order.facts
-        if facts.state in CALLED_OFF or not to_send(facts) or order.sfcc.reference is not None:
-            # Cancelled before it was created, or of before the cut-over and unknown to SFCC: nothing is lost.
-            return msgspec.structs.replace(order, stage="left")
+        if facts.state in CALLED_OFF or not to_send(facts):
+            return msgspec.structs.replace(order, stage="left")  # Cancelled before it was created: nothing is lost.
+        if terms_of(self.shops[facts.marketplace, facts.shop]).adopts(facts):
+            # Somebody else's, and not in SFCC under that number; the marketplace may yet show another.
+            return msgspec.structs.replace(order, stage="left" if facts.state in ENDED else "captured")
         await open_case(
             tx,
             REFUSED,
             about=settled.about,
-            cause=settled.about,
+            # What a person says of it is said of the obligation.
+            cause=cause_of(tx.service, settled.obligation_id),
             due_at=settled.due_at,
             money_at_risk=facts.total_price,
             marketplace=facts.marketplace,
             shop=facts.shop,
-            facts={"reason": given_up.reason[:1000], "code": given_up.code, "obligation": str(settled.obligation_id)},
+            facts={
+                "reason": given_up.reason[:1000],
+                "code": given_up.code,
+                "number in SFCC": order_number(facts.marketplace, facts.order_id),
+                "obligation": str(settled.obligation_id),
+            },
         )
         return msgspec.structs.replace(order, stage="refused")
 
@@ -290,41 +321,47 @@ class Desk:
 
     # Update -----------------------------------------------------------------------------------------
 
-    async def update(self, ref: OrderRef, attempt: Attempt) -> dict[str, Any]:
+    async def update(self, ref: OrderRef, attempt: Attempt) -> Updated:
         """Send what the SFCC order does not show yet: attributes, shipping status, order status."""
         order, _, shop, sfcc = await self._order(ref)
         shop.must_be_live(INGESTOR)
         number = order.sfcc_order_no
         if number is None:
             raise Refused("the order is not in SFCC", operation="updateOrder", status=410)
-        wanted = lacking(order, await sfcc.read_order(number, purpose="poll"))
+        shown = await sfcc.read_order(number, purpose="poll")
+        wanted = lacking(order, shown)
         if wanted.custom:
             await sfcc.update_order(number, wanted.custom)
         if wanted.shipping is not None:
             await sfcc.set_order_status(number, "shipping", wanted.shipping)
         if wanted.status is not None:
             await sfcc.set_order_status(number, "status", wanted.status)
-        return {"too_late": wanted.too_late}
+        return Updated(too_late=wanted.too_late, shown=_shown(shown))
 
     async def shows_all(self, ref: OrderRef, attempt: Attempt) -> Happened | Absent:
         """Whether the SFCC order shows everything."""
         order, _, _, sfcc = await self._order(ref)
         if order.sfcc_order_no is None:
-            return Happened({"too_late": False})
-        wanted = lacking(order, await sfcc.read_order(order.sfcc_order_no, purpose="poll"))
+            return Happened(msgspec.to_builtins(Updated()))
+        shown = await sfcc.read_order(order.sfcc_order_no, purpose="poll")
+        wanted = lacking(order, shown)
         done = wanted.nothing or (wanted.too_late and not wanted.custom)
-        return Happened({"too_late": wanted.too_late}) if done else Absent()
+        return (
+            Happened(msgspec.to_builtins(Updated(too_late=wanted.too_late, shown=_shown(shown)))) if done else Absent()
+        )
 
     async def updated(self, settled: Settled[OrderRef], tx: Transaction) -> None:
-        """Ask a person where SFCC would not, or should not, follow."""
-        match settled.outcome:
-            case Done(result={"too_late": True}):
-                code, facts = "order-cancelled-while-shipped", {"SFCC": "shipped"}
-            case GivenUp() as given_up:
-                code, facts = "sfcc-order-not-updated", {"reason": given_up.reason[:1000], "code": given_up.code}
-            case _:
-                return
+        """Ask a person where SFCC would not, or should not, follow; end what they were asked and is right now."""
         order, _ = await store.read(tx, settled.payload.marketplace, settled.payload.order_id)
+        match settled.outcome:
+            case Done(result=result):
+                found = Updated() if result is None else msgspec.convert(result, Updated)
+                await self._close_answered(tx, settled.about, order, found)
+                if not found.too_late:
+                    return
+                code, facts = SENT_ANYHOW, {"SFCC": "shipped"}
+            case GivenUp() as given_up:
+                code, facts = NOT_UPDATED, {"reason": given_up.reason[:1000], "code": given_up.code}
         await open_case(
             tx,
             code,
@@ -335,6 +372,18 @@ class Desk:
             shop=order.facts.shop if order else None,
             facts=facts,
         )
+
+    async def _close_answered(self, tx: Transaction, about: str, order: Known | None, found: Updated) -> None:
+        rows = await tx.fetch("SELECT code FROM cases WHERE about = $1 AND closed_at IS NULL", about)
+        now_right = {NOT_UPDATED} if found.too_late else {NOT_UPDATED, SENT_ANYHOW}
+        if order is not None:
+            shop = self.shops.get((order.facts.marketplace, order.facts.shop))
+            if order.facts.state in CALLED_OFF and not found.too_late:
+                now_right |= {TOTALS_DIFFER, PARTLY_CANCELLED}
+            elif shop is not None and found.shown is not None and not _differences(order, found.shown, shop):
+                now_right.add(TOTALS_DIFFER)
+        for code in sorted({row["code"] for row in rows} & now_right):
+            await close_cases(tx, about=about, code=code, explanation="The order in SFCC shows what it should.")
 
     # Link -------------------------------------------------------------------------------------------
 
@@ -391,7 +440,7 @@ class Desk:
         request = settled.payload
         match settled.outcome:
             case Done(result=result):
-                done = msgspec.convert(result, Linked)
+                done = Linked() if result is None else msgspec.convert(result, Linked)
             case GivenUp() as given_up:
                 pending = await self._unlinked(request)
                 done = Linked(refused=dict.fromkeys(pending, f"{given_up.code} {given_up.reason}"[:300]))
@@ -405,7 +454,7 @@ class Desk:
             about = f"order/{request.marketplace}/{order_id}"
             await open_case(
                 tx,
-                "order-not-linked",
+                NOT_LINKED,
                 about=about,
                 cause=about,
                 marketplace=request.marketplace,
@@ -432,6 +481,19 @@ def _shown(order: Order, *, found: bool = False) -> Created:
         created_at=order.creation_date,
         found=found,
     )
+
+
+def _differences(order: Known, shown: Created, shop: ShopSettings) -> dict[str, str]:
+    """What SFCC shows otherwise than the marketplace, as facts of a case."""
+    priced = price(order.facts, shop.site.taxation)
+    wanted = {"total": str(priced.total), "tax": str(priced.tax), "currency": order.facts.currency}
+    found = {"total": shown.order_total, "tax": shown.tax_total, "currency": shown.currency}
+    return {
+        f"{name} in {where}": one[name]
+        for name in sorted(wanted)
+        if (wanted[name] != found[name] if name == "currency" else _decimal(wanted[name]) != _decimal(found[name]))
+        for where, one in (("Mirakl", wanted), ("SFCC", found))
+    }
 
 
 def _decimal(text: str) -> Decimal | None:

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from sandbox.sfcc.instance import Instance
 from services.order_ingestor.__main__ import MIGRATIONS, PACE, desk_of, serve
 from services.order_ingestor.capture import Intake
 from services.order_ingestor.following import Following
-from services.order_ingestor.owing import Desk
+from services.order_ingestor.owing import Desk, LinkRequest
 from services.order_ingestor.polling import Poll
 from shared.breaker import Breaker
 from shared.clients import SFCC_ACCOUNT
@@ -40,7 +40,7 @@ from shared.handlers import Received
 from shared.http import open_session
 from shared.kafka import BatchProducer, Partition, ensure_topics, partition_of
 from shared.leases import Leases
-from shared.obligations import Obligations, Pace
+from shared.obligations import Obligations, Pace, owe
 from shared.outbox import Outbox, decode_headers
 from shared.settings import ServiceSettings, load
 from shared.telemetry import new_traceparent
@@ -183,6 +183,27 @@ class Ground:
         wanted = {"marketplace": place, "shop": shop, "count": count, "state": "SHIPPING", "oversell": True} | request
         made = await self.control(self.mirakl_url, "POST", "/orders", wanted)
         return [one["order_id"] for one in made["orders"]]
+
+    async def touch(self, order_id: str) -> None:
+        """The marketplace notes something about the order: it has a newer version."""
+        market = self.mirakl.markets["alpha"]
+        order = market.find_order(order_id)
+        assert order is not None
+        shop = market.shops[order.shop_id]
+        order.updated = market.clock.now() + timedelta(seconds=1)
+        shop.orders_changed.touch(order, order.updated)
+
+    async def tables_with(self, text: str) -> set[str]:
+        """The tables in which a text stands somewhere."""
+        names = await self.database.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'order_ingestor'")
+        found = set()
+        for row in names:
+            name = row["tablename"]
+            rows = await self.database.fetch(f'SELECT t::text AS line FROM "{name}" AS t')
+            hexed = text.encode().hex()
+            if any(text in one["line"] or hexed in one["line"] for one in rows):
+                found.add(name)
+        return found
 
     async def act(self, order_id: str, action: str, place: str = "alpha", **details: Any) -> None:
         await self.control(self.mirakl_url, "POST", f"/orders/{place}/{order_id}/{action}", details)
@@ -376,6 +397,20 @@ class Hands:
     def worker(self, pace: Pace | None = None) -> Obligations:
         kinds = (self.desk.kinds.create, self.desk.kinds.adopt, self.desk.kinds.update, self.desk.link)
         return Obligations(self.outbox, kinds, uuid.uuid4().hex, pace=pace or BRISK)
+
+    async def link(self) -> None:
+        """Owe shop 2001 the numbers that its marketplace does not show, as the service does now and then."""
+        market = self.ground.market
+        request, about = LinkRequest(market, "2001"), f"shop/{market}/2001"
+        async with self.outbox.transaction() as tx:
+            account = f"{market}/2001"
+            await owe(tx, self.desk.link, key="link", payload=request, due_at=tx.time, account=account, about=about)
+
+    async def compare_again(self) -> None:
+        """Look again at what SFCC and we disagree about, as the service does every hour."""
+        async with self.outbox.transaction() as tx:
+            await self.intake.compare_again(tx)
+        await self.work_off()
 
     async def work_off(self, seconds: float = 30.0) -> None:
         """Do what is owed until nothing is."""

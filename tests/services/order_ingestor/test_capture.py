@@ -12,16 +12,18 @@ import msgspec
 import pytest
 
 from services.order_ingestor import store
-from services.order_ingestor.owing import LinkRequest
+from services.order_ingestor.polling import COVERS
+from shared.clock import jump
+from shared.cursors import Cursor, move_cursor
 from shared.errors import Transient
 from shared.events.control import MappingSet
+from shared.events.decisions import LineAnswer, OrderAccepted
 from shared.events.fields import LineUnits
 from shared.events.finance import OrderNetChanged
 from shared.events.orders import OrderCancelled, OrderCaptured, OrderChanged, OrderCreatedInSfcc, OrderRefunded
 from shared.events.shipments import ShipmentAnnounced
 from shared.money import Money
-from shared.obligations import owe
-from tests.services.order_ingestor.kit import Ground, Hands, ground, hands, sfcc_config, until
+from tests.services.order_ingestor.kit import Ground, Hands, ground, hands, mirakl_config, until
 
 
 async def test_an_unmapped_sku_holds_the_order_until_it_is_mapped_and_then_it_goes_on_by_itself(
@@ -97,7 +99,7 @@ async def test_what_nobody_knows_is_kept_with_a_case_and_resumes_by_itself(
         assert await here.cases() == [code]
         await by_hand.work_off()
         assert here.sfcc_orders() == []
-    await touch(here, order_id)
+    await here.touch(order_id)
     await by_hand.poll().read_changes()
     await by_hand.work_off()
 
@@ -121,16 +123,6 @@ async def test_a_country_nobody_knows_is_mapped_by_a_person(here: Ground, by_han
 
     assert here.sfcc_order_of(order_id)["shipments"][0]["shippingAddress"]["countryCode"] == "PT"
     assert await here.cases() == []
-
-
-async def touch(here: Ground, order_id: str) -> None:
-    """The marketplace notes something about the order: it has a newer version."""
-    market = here.mirakl.markets["alpha"]
-    order = market.find_order(order_id)
-    assert order is not None
-    shop = market.shops[order.shop_id]
-    order.updated = market.clock.now() + timedelta(seconds=1)
-    shop.orders_changed.touch(order, order.updated)
 
 
 async def test_an_order_nobody_can_read_does_not_keep_its_neighbours_from_being_captured(
@@ -287,7 +279,7 @@ async def test_a_shop_turned_back_to_observe_is_not_written_to_and_goes_on_once_
     async with hands(here) as observing:
         await here.act(stands, "cancel")
         await observing.poll().read_changes()
-        await link(observing)
+        await observing.link()
         await observe(observing, 3)
     assert [(one["c_miraklOrderId"], one["status"]) for one in here.sfcc_orders()] == [(stands, "new")]
     assert "OR04" not in here.mirakl.recorder.calls_by_operation
@@ -299,15 +291,6 @@ async def test_a_shop_turned_back_to_observe_is_not_written_to_and_goes_on_once_
     assert here.sfcc_order_of(stands)["status"] == "cancelled"
     assert here.sfcc_order_of(waits)["status"] == "new"
     assert here.mirakl.recorder.calls_by_operation["OR04"] == 1
-
-
-async def link(who: Hands) -> None:
-    """What the live service owed before."""
-    market = who.ground.market
-    request = LinkRequest(market, "2001")
-    async with who.outbox.transaction() as tx:
-        about = f"shop/{market}/2001"
-        await owe(tx, who.desk.link, key="link", payload=request, due_at=tx.time, account=f"{market}/2001", about=about)
 
 
 async def observe(who: Hands, count: int) -> None:
@@ -345,23 +328,89 @@ async def test_a_token_is_asked_for_where_the_settings_say_that_slas_is(database
         assert "never left" in str(ended)
 
 
-async def test_with_a_token_per_order_the_alias_is_the_orders_own_address(database_url: str, tmp_path: Path) -> None:
-    config = sfcc_config()
-    config.switches.slas_refuses_same_login_within_second = False
+async def test_with_a_token_per_order_the_alias_is_the_orders_own_address_and_no_login_comes_within_a_second(
+    database_url: str, tmp_path: Path
+) -> None:
     async with (
-        ground("127.0.0.1:1", database_url, tmp_path, marketplace='order_email = "token"', sfcc=config) as here,
+        # SLAS refuses within its second; at this speed ours has twice its length.
+        ground("127.0.0.1:1", database_url, tmp_path, speed=2.0, marketplace='order_email = "token"') as here,
         hands(here) as by_hand,
     ):
         await by_hand.know_all()
-        [order_id] = await here.sell()
+        ids = await here.sell(3)
         await by_hand.poll().read_changes()
         await by_hand.work_off()
 
-        made = here.mirakl.markets["alpha"].find_order(order_id)
-        assert made is not None
-        stands = here.sfcc_order_of(order_id)
-        assert stands["customerInfo"]["email"] == made.notification_email
-        assert "c_marketplaceEmail" not in stands
+        for order_id in ids:
+            made = here.mirakl.markets["alpha"].find_order(order_id)
+            assert made is not None
+            stands = here.sfcc_order_of(order_id)
+            assert stands["customerInfo"]["email"] == made.notification_email
+            assert "c_marketplaceEmail" not in stands
+        logins = here.sfcc.recorder.calls("getTrustedSystemAccessToken", 0, 100)
+        assert [login.status for login in logins] == [200] * 3
+
+
+async def test_the_marketplaces_own_clock_says_where_reading_goes_on(here: Ground, by_hand: Hands) -> None:
+    await by_hand.know_all()
+    await jump(here.database, timedelta(hours=1))
+    await by_hand.clock.synchronize(here.database)
+    assert by_hand.clock.now() > here.mirakl.clock.now() + timedelta(minutes=50)
+    await by_hand.poll().read_changes()
+
+    await here.sell()
+
+    assert await by_hand.poll().read_changes() == 1
+
+
+async def test_a_change_that_the_marketplace_showed_late_is_read_too(here: Ground, by_hand: Hands) -> None:
+    here.mirakl.markets["alpha"].config.behaviour.update_overlap_seconds = 0
+    await by_hand.know_all()
+    [order_id] = await here.sell()
+    made = here.mirakl.markets["alpha"].find_order(order_id)
+    assert made is not None
+    read = Cursor(COVERS, made.updated - timedelta(days=30), made.updated + timedelta(minutes=1))
+    async with by_hand.outbox.transaction() as tx:
+        await move_cursor(tx, f"orders/{here.market}/2001", read, tx.time)
+
+    assert await by_hand.poll().read_changes() == 1
+
+
+async def test_where_a_shop_wants_it_the_order_is_created_as_soon_as_it_is_accepted(
+    database_url: str, tmp_path: Path
+) -> None:
+    config = mirakl_config()
+    config.marketplaces[0].details_before_acceptance = True
+    async with (
+        ground(
+            "127.0.0.1:1", database_url, tmp_path, shop='create_orders = "accepted"', south="live", mirakl=config
+        ) as here,
+        hands(here) as by_hand,
+    ):
+        await by_hand.know_all()
+        await by_hand.know_all(2002)
+        [wants] = await here.sell(state="WAITING_ACCEPTANCE")
+        [waits] = await here.sell(shop=2002, state="WAITING_ACCEPTANCE")
+        await by_hand.poll().read_changes()
+        await by_hand.poll("2002").read_changes()
+        await by_hand.work_off()
+        assert here.sfcc_orders() == []
+
+        for shop, order_id in (("2001", wants), ("2002", waits)):
+            await by_hand.tell(
+                OrderAccepted(
+                    marketplace=here.market,
+                    shop=shop,
+                    order_id=order_id,
+                    lines=(LineAnswer(line_id=f"{order_id}-1", accepted=True, reason="reserved"),),
+                    state="WAITING_DEBIT",
+                    proven_at=by_hand.clock.now(),
+                )
+            )
+        await by_hand.work_off()
+
+        assert [one["c_miraklOrderId"] for one in here.sfcc_orders()] == [wants]
+        assert await here.cases() == []
 
 
 async def test_orders_of_before_the_cut_over_are_adopted_and_never_created_again(
@@ -390,7 +439,13 @@ async def test_orders_of_before_the_cut_over_are_adopted_and_never_created_again
     row, left = await here.row(taken), await here.row(unknown)
     assert row is not None
     assert left is not None
-    assert (row["stage"], row["sfcc_order_no"], left["stage"]) == ("created", number, "left")
+    assert (row["stage"], row["sfcc_order_no"], left["stage"]) == ("created", number, "captured")
+    order = market.find_order(unknown)
+    assert order is not None
+    order.reference_for_seller = number
+    await here.touch(unknown)
+    await by_hand.poll().read_changes()
+    assert await here.stages() == {"created": 1, "owed": 1}
     *_, captured, adopted = await by_hand.said(taken)
     assert isinstance(captured, OrderCaptured)
     assert captured.captured_by == "adoption"
@@ -409,29 +464,16 @@ async def test_what_is_known_of_a_buyer_stands_in_one_table_and_is_erased_for_go
     assert made is not None
     private = [made.notification_email, made.shipping["street_1"], made.shipping["lastname"]]
 
-    assert await tables_with(here, private[0]) == {"buyers"}
+    assert await here.tables_with(private[0]) == {"buyers"}
     for text in private:
-        assert await tables_with(here, text) <= {"buyers"}, text
+        assert await here.tables_with(text) <= {"buyers"}, text
     async with by_hand.outbox.transaction() as tx:
         assert await store.erase(tx, here.market, order_id, tx.time)
-    await touch(here, order_id)
+    await here.touch(order_id)
     await by_hand.poll().read_changes()
 
     for text in private:
-        assert await tables_with(here, text) == set()
-
-
-async def tables_with(here: Ground, text: str) -> set[str]:
-    """The tables in which a text stands somewhere."""
-    names = await here.database.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'order_ingestor'")
-    found = set()
-    for row in names:
-        name = row["tablename"]
-        rows = await here.database.fetch(f'SELECT t::text AS line FROM "{name}" AS t')
-        hexed = text.encode().hex()
-        if any(text in one["line"] or hexed in one["line"] for one in rows):
-            found.add(name)
-    return found
+        assert await here.tables_with(text) == set()
 
 
 async def test_buyers_are_forgotten_when_their_marketplaces_time_is_over(here: Ground, by_hand: Hands) -> None:
@@ -459,7 +501,7 @@ async def test_what_sfcc_refuses_is_a_case_and_a_newer_version_tries_again(here:
     assert await here.stages() == {"refused": 1}
     assert await here.cases() == ["order-refused-by-sfcc"]
 
-    await touch(here, order_id)
+    await here.touch(order_id)
     await by_hand.poll().read_changes()
     await by_hand.work_off()
 

@@ -116,12 +116,14 @@ def held(*codes: str) -> tuple[str, ...]:
         (facts(state="WAITING_DEBIT_PAYMENT"), BUYER, {"create_when": "accepted"}, False, None, Create),
         (facts(state="WAITING_ACCEPTANCE"), BUYER, {"create_when": "accepted"}, True, None, Create),
         (facts(state="WAITING_ACCEPTANCE"), BUYER, {"create_when": "accepted"}, False, None, Wait),
+        (facts(state="WAITING_ACCEPTANCE"), Buyer(), {"create_when": "accepted"}, True, None, Wait),
         (facts(state="REFUSED"), BUYER, {}, False, None, Leave),
         (facts(state="CANCELED"), None, {}, False, None, Leave),
         (facts(state="CLOSED"), BUYER, {}, False, None, Leave),
         (facts(fulfillment_center_code="FBM"), BUYER, {}, False, None, Leave),
         (facts(fulfillment_center_code="DEFAULT"), BUYER, {}, False, None, Create),
-        (facts(), BUYER, {"orders_from": NOW + timedelta(days=1)}, False, None, Leave),
+        (facts(), BUYER, {"orders_from": NOW + timedelta(days=1)}, False, None, Wait),
+        (facts(state="CLOSED"), BUYER, {"orders_from": NOW + timedelta(days=1)}, False, None, Leave),
         (facts(), BUYER, {"orders_from": NOW + timedelta(days=1)}, False, "OLD-7", Adopt),
         (facts(), BUYER, {"orders_from": NOW}, False, "OLD-7", Create),
         (facts(line(state="REFUNDED")), BUYER, {}, False, None, Leave),
@@ -170,6 +172,30 @@ def test_a_number_follows_from_the_order_alone_and_no_two_orders_share_one(
     assert found == order_number(marketplace, order_id)
     assert found != order_number(marketplace, order_id + "0")
     assert order_number("m", "1/2") != order_number("m", "1_2")
+
+
+# Buyers ---------------------------------------------------------------------------------------------
+
+ERIKA = Buyer(
+    email="x7@alias.example",
+    shipping=Address(
+        first_name="Erika", last_name="Mustermann", street_1="Hauptstraße 5", postal_code="50667", city="Köln"
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "shown"),
+    [
+        ("address Hauptstraße 5, 50667 Köln is invalid", "address *** 5, *** *** is invalid"),
+        ("Customer ERIKA Mustermann exceeds 50 characters", "Customer *** *** exceeds 50 characters"),
+        ("no such city: Koln", "no such city: ***"),
+        ("cut off after customer Muster", "cut off after customer ***"),
+        ("passed 113.24, computed 113.25 (c_miraklNet)", "passed 113.24, computed 113.25 (c_miraklNet)"),
+    ],
+)
+def test_a_refusal_is_kept_without_the_buyers_own_words(refusal: str, shown: str) -> None:
+    assert ERIKA.hidden_in(refusal) == shown
 
 
 # Amounts --------------------------------------------------------------------------------------------
