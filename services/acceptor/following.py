@@ -127,8 +127,10 @@ class Following:
     async def note_created(self, received: Received[OrderCreatedInSfcc], tx: Transaction) -> None:
         """Where SFCC's own order lowers the stock, the reservation has done its part."""
         event = received.event
+        if event.stock_lowered_by == "oci":
+            return
         order = await self._lock(tx, event.marketplace, event.order_id)
-        if order is not None and event.stock_lowered_by != "oci":
+        if order is not None:
             await self.desk.judging.look(tx, [msgspec.structs.replace(order, taken_over=True)])
 
     async def go_on_with_product(self, events: Sequence[Received[OfferMapped]], tx: Transaction) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import msgspec
 
@@ -25,7 +26,8 @@ from shared.handlers import Handlers, Received, project_batch, react, react_batc
 from shared.obligations import owe_all, settle_by_person
 from shared.outbox import Transaction
 
-_Change = Callable[[SfccState], SfccState]
+E = TypeVar("E", bound=OrderEvent)
+
 _AT_ONCE = 500
 """Orders that one fix wakes in one transaction; each round wakes the next."""
 
@@ -79,8 +81,8 @@ class Following:
             react_batch(OfferMapped, self.go_on_with_product, "state"),
             react_batch(MappingSet, self.go_on_with_mapping, "state"),
             react(OrderAccepted, self.note_acceptance),
-            react(ShipmentAnnounced, self.show_shipment),
-            react(OrderNetChanged, self.show_net),
+            react_batch(ShipmentAnnounced, self.show_shipments),
+            react_batch(OrderNetChanged, self.show_nets),
             react(OperatorSettledObligation, self.settle),
             react(OperatorClosedCase, close_by_person),
         )
@@ -108,32 +110,38 @@ class Following:
         if terms is not None and terms.create_when == "accepted":
             await self.intake.look_again(tx, [(event.marketplace, event.order_id)], accepted=True)
 
-    async def show_shipment(self, received: Received[ShipmentAnnounced], tx: Transaction) -> None:
-        """The SFCC order shows that it was sent, wholly or in part."""
-        complete = received.event.order_complete
+    async def show_shipments(self, events: Sequence[Received[ShipmentAnnounced]], tx: Transaction) -> None:
+        """SFCC orders show that they were sent, wholly or in part."""
 
-        def shown(sfcc: SfccState) -> SfccState:
-            done = complete or sfcc.shipping == "shipped"
+        def shown(event: ShipmentAnnounced, sfcc: SfccState) -> SfccState:
+            done = event.order_complete or sfcc.shipping == "shipped"
             return msgspec.structs.replace(sfcc, shipping="shipped" if done else "part_shipped")
 
-        await self._show(received.event, tx, shown)
+        await self._show(events, tx, shown)
 
-    async def show_net(self, received: Received[OrderNetChanged], tx: Transaction) -> None:
-        """The SFCC order shows what it brings now."""
-        net = Net.of(received.event)
-        await self._show(received.event, tx, lambda sfcc: msgspec.structs.replace(sfcc, net=net))
+    async def show_nets(self, events: Sequence[Received[OrderNetChanged]], tx: Transaction) -> None:
+        """SFCC orders show what they bring now."""
+        await self._show(events, tx, lambda event, sfcc: msgspec.structs.replace(sfcc, net=Net.of(event)))
 
-    async def _show(self, event: OrderEvent, tx: Transaction, change: _Change) -> None:
-        key = event.marketplace, event.order_id
-        order: Known | None = (await store.lock(tx, [key])).get(key)
-        if order is None:
-            return
-        after = msgspec.structs.replace(order, sfcc=change(order.sfcc))
-        if after == order:
-            return
-        await store.write(tx, [after])
-        if after.stage == "created" and (event.marketplace, event.shop) in self.intake.terms:
-            await owe_all(tx, [self.intake.owe_update(after)])
+    async def _show(
+        self, events: Sequence[Received[E]], tx: Transaction, change: Callable[[E, SfccState], SfccState]
+    ) -> None:
+        before = await store.lock(tx, {(one.event.marketplace, one.event.order_id) for one in events})
+        after = dict(before)
+        for received in events:
+            key = received.event.marketplace, received.event.order_id
+            if key in after:
+                sfcc = change(received.event, after[key].sfcc)
+                after[key] = msgspec.structs.replace(after[key], sfcc=sfcc)
+        changed = [order for key, order in after.items() if order != before[key]]
+        await store.write(tx, changed)
+        await owe_all(
+            tx, [self.intake.owe_update(one) for one in changed if one.stage == "created" and self._is_live(one)]
+        )
+
+    def _is_live(self, order: Known) -> bool:
+        terms = self.intake.terms.get((order.facts.marketplace, order.facts.shop))
+        return terms is not None and terms.live
 
     async def settle(self, received: Received[OperatorSettledObligation], tx: Transaction) -> None:
         """A person says what became of something we owe."""

@@ -50,24 +50,43 @@ async def test_what_others_say_on_their_topics_moves_the_order_on(here: Ground) 
         await until(lambda: is_in(here, order_id, "held"))
         await here.put(here.mapped("SKU-000001", "P000001"))
         await until(lambda: is_in(here, order_id, "created"))
-        now = here.mirakl.clock.now()
-        await here.put(
-            ShipmentAnnounced(
-                marketplace=here.market,
-                shop="2001",
-                order_id=order_id,
-                parcel_ids=("p1",),
-                operation="OR24",
-                lines=(LineUnits(line_id=f"{order_id}-1", quantity=1),),
-                order_complete=True,
-                announced_at=now,
-                proven_at=now,
-            )
-        )
+        await here.put(sent(here, order_id, complete=True))
         await until(lambda: is_shipped(here, order_id))
 
     assert await here.cases() == []
     assert await here.cases(still_open=False) == ["order-sku-unmapped"]
+
+
+async def test_what_is_said_of_orders_while_it_is_away_is_shown_all_the_same(here: Ground) -> None:
+    await here.map_all(2001)
+    first, second = await here.sell(2)
+    async with here.service():
+        await until(lambda: is_in(here, first, "created"))
+        await until(lambda: is_in(here, second, "created"))
+    # Read at once when it comes back; of the first, the parcel that was told last is not the one that came last.
+    await here.put(sent(here, first, complete=True))
+    await here.put(sent(here, first, complete=False))
+    await here.put(sent(here, second, complete=False))
+    await here.put(sent(here, "UNKNOWN", complete=True))
+    async with here.service():
+        await until(lambda: is_shipped(here, first))
+        await until(lambda: is_shipped(here, second, "part_shipped"))
+    assert await here.cases(still_open=False) == []
+
+
+def sent(here: Ground, order_id: str, *, complete: bool) -> ShipmentAnnounced:
+    now = here.mirakl.clock.now()
+    return ShipmentAnnounced(
+        marketplace=here.market,
+        shop="2001",
+        order_id=order_id,
+        parcel_ids=("p1",),
+        operation="OR24" if complete else "ST01",
+        lines=(LineUnits(line_id=f"{order_id}-1", quantity=1),),
+        order_complete=complete,
+        announced_at=now,
+        proven_at=now,
+    )
 
 
 async def test_a_mapping_that_found_nobody_waiting_is_noticed_within_a_minute(here: Ground) -> None:
@@ -85,8 +104,8 @@ async def is_in(here: Ground, order_id: str, stage: str) -> bool:
     return row is not None and bool(row["stage"] == stage)
 
 
-async def is_shipped(here: Ground, order_id: str) -> bool:
-    return bool(here.sfcc_order_of(order_id)["shippingStatus"] == "shipped")
+async def is_shipped(here: Ground, order_id: str, status: str = "shipped") -> bool:
+    return bool(here.sfcc_order_of(order_id)["shippingStatus"] == status)
 
 
 async def linked(here: Ground, count: int) -> bool:
