@@ -112,13 +112,13 @@ class Look:
         return not (self.closed_off or self.probing or self.ramps)
 
     def most(self, names: Collection[str], otherwise: int) -> int:
-        """How many calls that need all of these names may be under way in this process."""
+        """How many calls that need all of these names may be under way in this process: `otherwise` at most."""
         if not self.closed_off.isdisjoint(names):
             return 0
         if not self.probing.isdisjoint(names):
             return 1
         bounds = [in_flight(self.ramps[name]) for name in names if name in self.ramps]
-        return min((bound for bound in bounds if bound is not None), default=otherwise)
+        return min([otherwise, *(bound for bound in bounds if bound is not None)])
 
 
 class Breaker:

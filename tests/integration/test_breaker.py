@@ -468,6 +468,7 @@ async def test_a_look_while_an_outcome_is_being_stored_unleashes_nothing(shop: S
         await breaker.note(tx, SHOP, None)
         assert (await breaker.look()).most({SHOP}, 99) == 0
     assert (await breaker.look()).most({SHOP}, 99) == FIRST_IN_FLIGHT
+    assert (await breaker.look()).most({SHOP}, 1) == 1
     async with shop.orders.outbox.transaction() as tx:
         await breaker.note(tx, SHOP, SILENCE)
         assert (await breaker.look()).most({SHOP}, 99) == FIRST_IN_FLIGHT
