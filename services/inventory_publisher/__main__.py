@@ -21,7 +21,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-from services.inventory_publisher.folding import Folding, reference
+from services.inventory_publisher.folding import Folding, forget_old_lines, reference
 from services.inventory_publisher.mirakl_shop import ShopClient
 from services.inventory_publisher.numbers import Numbers, Place, place_of
 from services.inventory_publisher.proving import Proving
@@ -147,6 +147,7 @@ class Tending:
         async with outbox.transaction() as tx:
             await self.numbers.close_empty_holds(tx)
             await tx.execute("DELETE FROM falls WHERE at < $1", tx.time - FALLS_KEPT)
+            await forget_old_lines(tx)
         await self.breaker.tend(outbox)
 
     async def listen(self) -> None:

@@ -19,11 +19,11 @@ PERPETUAL_UNITS: Final = 999
 """What an offer without a cap shows of a product that is always available."""
 MOST: Final = 1_000_000_000
 
-ENDED_STATES: Final = frozenset(
-    {"REFUSED", "CANCELED", "SHIPPED", "TO_COLLECT", "RECEIVED", "CLOSED", "REFUNDED", "INCIDENT_OPEN"}
-)
-"""States in which an order or line asks nothing more of the stock: it left the house, or it never will. In a state
-that nobody knows yet it still does: too little on show is put right later, too much is sold twice."""
+DEAD_STATES: Final = frozenset({"REFUSED", "CANCELED"})
+"""Orders and lines in these states will never be sent. In a state that nobody knows yet they still may: too little on
+show is put right later, too much is sold twice."""
+GONE_STATES: Final = frozenset({"SHIPPED", "TO_COLLECT", "RECEIVED", "CLOSED", "REFUNDED", "INCIDENT_OPEN"})
+"""Those in these states have left the house, or were paid back before they did."""
 
 
 class Terms(Struct, frozen=True, kw_only=True):
@@ -80,12 +80,32 @@ def _packs(units: Decimal, pack: int) -> int:
     return min(MOST, int(units // pack)) if units > 0 else 0
 
 
-def lines_that_ask(order: OrderFacts, *, adopted: bool) -> Iterable[OrderLine]:
-    """The lines of an order whose units must still come out of SFCC's stock.
+def lines_that_ask(order: OrderFacts, *, adopted: bool) -> Iterable[tuple[OrderLine, bool]]:
+    """The lines of an order that SFCC's stock has to serve, or had to, and whether each has left.
 
     None of an adopted order, which SFCC had before us, nor of one that the operator ships from its own stock.
     """
     own = order.fulfillment_center_code in (None, "", "DEFAULT")
-    if adopted or not own or order.state in ENDED_STATES:
+    if adopted or not own or order.state in DEAD_STATES:
         return ()
-    return [line for line in order.lines if line.state not in ENDED_STATES]
+    return [
+        (line, bool({order.state, line.state} & GONE_STATES)) for line in order.lines if line.state not in DEAD_STATES
+    ]
+
+
+def units_asked(units: Decimal, absorbed: Decimal, *, left_before_read: bool) -> Decimal:
+    """Units of one line that must be taken off the ATS, because the ATS as last read does not lack them yet.
+
+    `absorbed` is what was reserved for the line before a read of the product that we have seen; `left_before_read` says
+    that the line left the warehouse before that.
+
+    | the line            | not reserved, or not read since | reserved, and read since          |
+    |---------------------|---------------------------------|-----------------------------------|
+    | is still to be sent | all its units                   | those that were not reserved      |
+    | left, not read yet  | all its units                   | those that were not reserved      |
+    | left, read since    | none                            | none                              |
+
+    The reservation of a line that has left stands until the shelf was counted, or the warehouse fulfilled it: either
+    way the ATS that is read then lacks its units, and lacks them once.
+    """
+    return Decimal(0) if left_before_read else max(Decimal(0), units - absorbed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
@@ -23,8 +23,11 @@ from shared.outbox import Transaction
 from shared.topics import INVENTORY
 
 CREATES: Final = "OF24"
+LEFT_KEPT: Final = timedelta(days=7)
+"""Beyond any outage of SFCC that leaves stock unread, and any lag of one topic behind another."""
 _SETTLED: Final = ("fulfilled",)
-"""Why a reservation ends without its units coming back: SFCC's own order took its place."""
+"""Why a reservation ends without its units coming back: on hand is lower without them, or SFCC's own order took its
+place."""
 
 
 def reference() -> Handlers:
@@ -82,12 +85,13 @@ class Folding:
                 newest[key] = received
         rows = await tx.fetch(
             """INSERT INTO levels AS l (product_id, place_kind, place, as_of, sequence, ats, perpetual, removed,
-                                        read_started_at)
+                                        read_started_at, counted_at)
                SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::bigint[],
-                                    $6::numeric[], $7::boolean[], $8::boolean[], $9::timestamptz[])
+                                    $6::numeric[], $7::boolean[], $8::boolean[], $9::timestamptz[], $10::timestamptz[])
                ON CONFLICT (product_id, place_kind, place) DO UPDATE SET as_of = excluded.as_of,
                    sequence = excluded.sequence, ats = excluded.ats, perpetual = excluded.perpetual,
-                   removed = excluded.removed, read_started_at = excluded.read_started_at
+                   removed = excluded.removed, read_started_at = excluded.read_started_at,
+                   counted_at = greatest(l.counted_at, excluded.counted_at)
                WHERE (l.as_of, l.sequence) < (excluded.as_of, excluded.sequence)
                RETURNING product_id, place, read_started_at""",
             *zip(*(_level(key, newest[key]) for key in sorted(newest)), strict=True),
@@ -167,33 +171,45 @@ class Folding:
     # Orders -------------------------------------------------------------------------------------------
 
     async def fold_orders(self, events: Sequence[Received[OrderCaptured | OrderChanged]], tx: Transaction) -> None:
-        """Keep the lines that ask for stock; the newest version of each order replaces the older."""
+        """Keep the lines that ask for stock; the newest version of each order replaces the older.
+
+        A line that leaves is kept until it is old: what is read then shows that SFCC's stock lacks it. One that had
+        left before we ever saw it asks for nothing.
+        """
         newest = {received.event.key: received.event for received in events}
         ours = [one for one in newest.values() if (one.marketplace, one.shop) in self.numbers.shops]
         adopted = await self._adopted([received.event for received in events], tx)
         asking = [
-            (one.marketplace, one.order_id, line.line_id, one.shop, line.shop_sku, line.product_id, line.pack_quantity,
-             line.quantity)
+            ((one.marketplace, one.order_id, line.line_id), (one.shop, line.shop_sku, line.product_id,
+              line.pack_quantity, line.quantity), has_left)
             for one in ours
-            for line in lines_that_ask(one, adopted=(one.marketplace, one.order_id) in adopted)
+            for line, has_left in lines_that_ask(one, adopted=(one.marketplace, one.order_id) in adopted)
         ]  # fmt: skip
         gone = await tx.fetch(
             """DELETE FROM order_lines AS l
                USING unnest($1::text[], $2::text[]) AS n(marketplace, order_id)
                WHERE (l.marketplace, l.order_id) = (n.marketplace, n.order_id)
-               RETURNING l.marketplace, l.shop, l.shop_sku, l.product_id, l.order_id, l.line_id""",
+               RETURNING l.marketplace, l.order_id, l.line_id, l.product_id, l.gone_at""",
             [one.marketplace for one in ours],
             [one.order_id for one in ours],
         )
+        left_at = {(row["marketplace"], row["order_id"], row["line_id"]): row["gone_at"] for row in gone}
+        kept = [
+            (*key, *said, (left_at[key] or tx.time) if has_left else None)
+            for key, said, has_left in asking
+            if not has_left or key in left_at
+        ]
         rows = await tx.fetch(
-            """INSERT INTO order_lines (marketplace, order_id, line_id, shop, shop_sku, product_id, pack, quantity)
+            """INSERT INTO order_lines (marketplace, order_id, line_id, shop, shop_sku, product_id, pack, quantity,
+                                        gone_at)
                SELECT n.marketplace, n.order_id, n.line_id, n.shop, n.shop_sku, coalesce(n.product_id, o.product_id),
-                      CASE WHEN n.product_id IS NULL THEN coalesce(o.pack, 1) ELSE n.pack END, n.quantity
+                      CASE WHEN n.product_id IS NULL THEN coalesce(o.pack, 1) ELSE n.pack END, n.quantity, n.gone_at
                FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::int[],
-                           $8::int[]) AS n(marketplace, order_id, line_id, shop, shop_sku, product_id, pack, quantity)
+                           $8::int[], $9::timestamptz[])
+                    AS n(marketplace, order_id, line_id, shop, shop_sku, product_id, pack, quantity, gone_at)
                LEFT JOIN offers AS o USING (marketplace, shop, shop_sku)
                RETURNING product_id""",
-            *(zip(*asking, strict=True) if asking else [[]] * 8),
+            *(zip(*kept, strict=True) if kept else [[]] * 9),
         )
         products = {row["product_id"] for row in (*gone, *rows) if row["product_id"] is not None}
         await self.numbers.of_products(tx, products)
@@ -238,13 +254,25 @@ class Folding:
         await self.numbers.of_offers(tx, back, again=True)
 
     async def _reserve(self, event: OrderStockReserved, tx: Transaction) -> set[str]:
+        """The document as it stands now. What it held before and still holds stays absorbed; what it lacks is free."""
+        dropped = await tx.fetch(
+            """DELETE FROM reservations AS r WHERE (marketplace, order_id) = ($1, $2) AND NOT EXISTS (
+                   SELECT FROM unnest($3::text[], $4::text[]) AS n(line_id, place)
+                   WHERE (n.line_id, n.place) = (r.line_id, r.place))
+               RETURNING product_id""",
+            event.marketplace,
+            event.order_id,
+            [line.line_id for line in event.lines],
+            [line.place for line in event.lines],
+        )
         await tx.execute(
             """INSERT INTO reservations AS r (marketplace, order_id, line_id, place, product_id, reserved, answered_at)
                SELECT $1, $2, line_id, place, product_id, reserved, $3
                FROM unnest($4::text[], $5::text[], $6::text[], $7::numeric[])
                     AS n(line_id, place, product_id, reserved)
                ON CONFLICT (marketplace, order_id, line_id, place) DO UPDATE SET product_id = excluded.product_id,
-                   reserved = excluded.reserved, answered_at = excluded.answered_at, absorbed = false""",
+                   reserved = excluded.reserved, answered_at = excluded.answered_at,
+                   absorbed = r.absorbed AND r.product_id = excluded.product_id AND r.reserved >= excluded.reserved""",
             event.marketplace,
             event.order_id,
             event.answered_at,
@@ -261,7 +289,7 @@ class Folding:
             event.marketplace,
             event.order_id,
         )
-        return {line.product_id for line in event.lines}
+        return {line.product_id for line in event.lines} | {row["product_id"] for row in dropped}
 
     async def _release(self, event: OrderReservationReleased, tx: Transaction) -> set[str]:
         rows = await tx.fetch(
@@ -287,6 +315,17 @@ class Folding:
         event = received.event
         if event.service == INVENTORY:
             await self.numbers.decide_hold(tx, event.case_id, approved=event.approved, by=event.by)
+
+
+async def forget_old_lines(tx: Transaction) -> None:
+    """Throw away lines that left long ago, and reservations of orders of which nothing is left."""
+    await tx.execute("DELETE FROM order_lines WHERE gone_at < $1", tx.time - LEFT_KEPT)
+    await tx.execute(
+        """DELETE FROM reservations AS r WHERE answered_at < $1 AND NOT EXISTS (
+               SELECT FROM order_lines AS l
+               WHERE (l.marketplace, l.order_id, l.line_id) = (r.marketplace, r.order_id, r.line_id))""",
+        tx.time - LEFT_KEPT,
+    )
 
 
 class _Told:
@@ -333,7 +372,7 @@ def _level(
     event = received.event
     match event:
         case StockLevelReported():
-            said: tuple[object, ...] = event.ats, event.perpetual, False, event.read_started_at
+            said: tuple[object, ...] = event.ats, event.perpetual, False, event.read_started_at, event.counted_at
         case StockProductRemoved():
-            said = Decimal(0), False, True, None
+            said = Decimal(0), False, True, None, None
     return (*key, event.as_of, received.envelope.sequence, *said)

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from services.inventory_publisher.allocation import Stock, Terms, shown
+from services.inventory_publisher.allocation import Stock, Terms, shown, units_asked
 from services.inventory_publisher.guard import Falls, is_mass, window
 from services.inventory_publisher.sources import is_degraded
 from shared.cases import case_id_of, close_cases, open_case
@@ -170,7 +170,7 @@ class Numbers:
                 products,
             )
         }
-        asked = await self._open_units(tx, products)
+        asked = await self._open_units(tx, products, levels)
         changed: list[Offer] = []
         falls: dict[ShopKey, list[Fall]] = defaultdict(list)
         for offer in offers:
@@ -197,7 +197,7 @@ class Numbers:
             offer.version += 1
             changed.append(offer)
             tx.publish(
-                self._computed(offer, terms, number.buffers, tx.time),
+                self._computed(offer, terms, number.buffers, level["counted_at"], tx.time),
                 sequence=offer.version,
                 cause=causes.get(offer.product_id),
             )
@@ -205,7 +205,9 @@ class Numbers:
             await self._judge(tx, shop, falls[shop], changed)
         await _write(tx, changed)
 
-    def _computed(self, offer: Offer, terms: Terms, buffers: int, now: datetime) -> OfferStockComputed:
+    def _computed(
+        self, offer: Offer, terms: Terms, buffers: int, counted_at: datetime | None, now: datetime
+    ) -> OfferStockComputed:
         assert offer.quantity is not None
         assert offer.ats is not None
         assert offer.open_units is not None
@@ -224,24 +226,31 @@ class Numbers:
             cap=terms.cap,
             rule=offer.rule or "",
             degraded=buffers > 1,
+            counted_at=counted_at,
         )
 
-    async def _open_units(self, tx: Transaction, products: Sequence[str]) -> dict[tuple[str, Place], Decimal]:
-        """SFCC units on open marketplace orders that SFCC has not absorbed, by product and place."""
+    async def _open_units(
+        self, tx: Transaction, products: Sequence[str], levels: Mapping[tuple[str, Place], Mapping[str, Any]]
+    ) -> dict[tuple[str, Place], Decimal]:
+        """SFCC units on marketplace orders that SFCC has not absorbed, by product and place."""
         rows = await tx.fetch(
-            """SELECT l.product_id, l.marketplace, l.shop,
-                      sum(greatest(0, l.quantity * l.pack - coalesce(r.absorbed, 0))) AS units
+            """SELECT l.product_id, l.marketplace, l.shop, l.quantity * l.pack AS units, l.gone_at,
+                      coalesce(r.absorbed, 0) AS absorbed
                FROM order_lines AS l LEFT JOIN LATERAL (
                    SELECT sum(reserved) AS absorbed FROM reservations AS r WHERE r.absorbed
                      AND (r.marketplace, r.order_id, r.line_id) = (l.marketplace, l.order_id, l.line_id)) AS r ON true
-               WHERE l.product_id = ANY($1) GROUP BY 1, 2, 3""",
+               WHERE l.product_id = ANY($1)""",
             products,
         )
         asked: dict[tuple[str, Place], Decimal] = defaultdict(Decimal)
         for row in rows:
             place = self.places.get((row["marketplace"], row["shop"]))
             if place is not None:
-                asked[row["product_id"], place] += row["units"]
+                level = levels.get((row["product_id"], place))
+                read = level is not None and row["gone_at"] is not None and row["gone_at"] < level["as_of"]
+                asked[row["product_id"], place] += units_asked(
+                    Decimal(row["units"]), row["absorbed"], left_before_read=read
+                )
         return asked
 
     # The mass-zero guard ----------------------------------------------------------------------------

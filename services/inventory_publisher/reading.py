@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Final, Literal, NamedTuple
@@ -37,6 +37,7 @@ TOKEN_LIVES: Final = timedelta(hours=23)
 """OCI keeps a token for 23.5 hours; an older one is not worth asking."""
 SECOND_LOOK: Final = timedelta(minutes=5)
 """A product that one export lacks is looked for in another one so soon; then it is gone."""
+ASK_AGAIN: Final = timedelta(hours=1)
 EXPORT_LOOKS: Final = timedelta(seconds=5)
 EXPORT_PATIENCE: Final = timedelta(minutes=30)
 _SKUS_AT_ONCE: Final = 100
@@ -67,6 +68,8 @@ class Feed:
     sources: Sources
     beat: Callable[[], None] = lambda: None
     every: timedelta = EVERY
+    missing: dict[str, datetime] = field(default_factory=dict)
+    """Products of which OCI had no record here, and until when they are not asked for again."""
 
     @property
     def kind(self) -> Literal["location", "group"]:
@@ -152,12 +155,22 @@ class Feed:
                 self.beat()
 
     async def read_reserved(self) -> None:
-        """Read what is reserved and not absorbed yet, product by product, after the answers that reserved it."""
+        """Read what open orders reserved and what has left, product by product, after OCI's answers and the leaving.
+
+        What OCI has no record of is asked for less often: there is nothing to absorb.
+        """
         database = self.outbox.database
+        now = self.clock.now()
+        self.missing = {product: until for product, until in self.missing.items() if until > now}
         rows = await database.fetch(
-            """SELECT DISTINCT product_id FROM reservations WHERE NOT absorbed AND place = $1
+            """SELECT r.product_id FROM reservations AS r JOIN order_lines AS l USING (marketplace, order_id, line_id)
+               WHERE NOT r.absorbed AND r.place = $2 AND r.product_id <> ALL($3)
+               UNION
+               SELECT l.product_id FROM order_lines AS l JOIN levels AS v USING (product_id)
+               WHERE (v.place_kind, v.place) = ($1, $2) AND l.gone_at >= v.as_of AND l.product_id <> ALL($3)
                ORDER BY product_id LIMIT 10000""",
-            self.place.name,
+            *self.place,
+            sorted(self.missing),
         )
         products = [row["product_id"] for row in rows]
         for start in range(0, len(products), _SKUS_AT_ONCE):
@@ -175,6 +188,8 @@ class Feed:
                 if place.id == self.place.name
                 for record in place.records
             ]
+            unknown = {*products[start : start + _SKUS_AT_ONCE]} - {one.product_id for one in seen if not one.gone}
+            self.missing |= dict.fromkeys(unknown, started + ASK_AGAIN)
             async with self.outbox.transaction() as tx:
                 await self.report(tx, seen, started)
             self.beat()
@@ -325,6 +340,7 @@ class Feed:
             on_hand=record.on_hand if record else None,
             reserved=record.reserved if record else None,
             safety_stock=record.safety_stock_count if record else None,
+            counted_at=record.effective_date if record else None,
         )
 
 

@@ -81,6 +81,15 @@ class StockLevelReported(StockEvent, frozen=True, kw_only=True):
     on_hand: Quantity | None = None
     reserved: Quantity | None = None
     safety_stock: Quantity | None = None
+    counted_at: Annotated[
+        Moment | None,
+        Meta(
+            description=(
+                "When on hand was counted (OCI effectiveDate), where that is known. What left the warehouse before is "
+                "not part of it any more; nothing else says so."
+            )
+        ),
+    ] = None
     perpetual: Annotated[bool, Meta(description="Inventory list: always available, `ats` says nothing.")] = False
 
     def __post_init__(self) -> None:
@@ -138,6 +147,9 @@ class OfferStockComputed(OfferEvent, frozen=True, kw_only=True):
         Line, Meta(description="Which rule gave the number.", examples=["share - buffer - open", "cap", "removed"])
     ]
     degraded: Annotated[bool, Meta(description="Computed from a stale source with the larger buffer.")] = False
+    counted_at: Annotated[
+        Moment | None, Meta(description="When on hand of the product was counted, as stock-levels says.")
+    ] = None
     warehouses: Annotated[
         tuple[WarehouseUnits, ...], Meta(max_length=1000, description="Where the shop uses warehouse codes.")
     ] = ()

@@ -7,12 +7,49 @@ from decimal import Decimal
 
 import pytest
 
-from services.inventory_publisher.allocation import Stock, Terms, shown
+from services.inventory_publisher.allocation import Stock, Terms, lines_that_ask, shown, units_asked
 from services.inventory_publisher.guard import Falls, is_mass
 from services.inventory_publisher.reading import changed_at
 from services.inventory_publisher.sources import is_stale
+from shared.events.orders import OrderFacts, OrderLine
+from shared.money import Money
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+NOTHING = Money(Decimal(0), "EUR")
+
+
+def order_facts(state: str, line_states: tuple[str, ...]) -> OrderFacts:
+    """An order with a line of three pieces in each of these states."""
+    return OrderFacts(
+        marketplace="m",
+        shop="1",
+        order_id="O-1",
+        commercial_id="O",
+        state=state,
+        created_at=NOON,
+        last_updated_at=NOON,
+        currency="EUR",
+        tax_mode="TAX_INCLUDED",
+        price=NOTHING,
+        shipping_price=NOTHING,
+        total_price=NOTHING,
+        total_commission=NOTHING,
+        lines=tuple(
+            OrderLine(
+                line_id=str(number),
+                state=line_state,
+                shop_sku="A",
+                quantity=3,
+                unit_price=NOTHING,
+                price=NOTHING,
+                shipping_price=NOTHING,
+                total_price=NOTHING,
+                commission_fee=NOTHING,
+                total_commission=NOTHING,
+            )
+            for number, line_state in enumerate(line_states, 1)
+        ),
+    )
 
 
 @pytest.mark.parametrize(
@@ -40,6 +77,47 @@ def test_an_offer_shows_its_share_less_buffer_and_open_units_per_pack_and_capped
     ats: str, terms: Terms, asked: str, pack: int, quantity: int
 ) -> None:
     assert shown(Stock(Decimal(ats)), terms, Decimal(asked), pack).quantity == quantity
+
+
+@pytest.mark.parametrize(
+    ("reserved", "absorbed", "left", "read_since", "asked"),
+    [
+        (0, False, False, False, 3),
+        (3, False, False, False, 3),
+        (3, True, False, False, 0),
+        (2, True, False, False, 1),
+        (3, False, True, False, 3),
+        (3, True, True, False, 0),
+        (0, False, True, False, 3),
+        (3, False, True, True, 0),
+        (3, True, True, True, 0),
+        (0, False, True, True, 0),
+        (5, True, False, False, 0),
+    ],
+)
+def test_units_of_a_line_are_taken_off_until_the_stock_that_was_read_lacks_them(
+    reserved: int, absorbed: bool, left: bool, read_since: bool, asked: int
+) -> None:
+    seen = Decimal(reserved if absorbed else 0)
+    assert units_asked(Decimal(3), seen, left_before_read=left and read_since) == asked
+
+
+@pytest.mark.parametrize(
+    ("order_state", "line_states", "asking"),
+    [
+        ("SHIPPING", ("SHIPPING", "REFUSED", "CANCELED"), {"1": False}),
+        ("SHIPPING", ("SHIPPED", "SHIPPING", "REFUNDED"), {"1": True, "2": False, "3": True}),
+        ("SHIPPED", ("SHIPPED", "INCIDENT_OPEN", "REFUSED"), {"1": True, "2": True}),
+        ("CANCELED", ("SHIPPING", "CANCELED", "CANCELED"), {}),
+        ("A_NEW_STATE", ("ANOTHER", "SHIPPED", "REFUSED"), {"1": False, "2": True}),
+    ],
+)
+def test_lines_ask_for_stock_unless_they_will_never_be_sent_and_are_known_to_have_left(
+    order_state: str, line_states: tuple[str, ...], asking: dict[str, bool]
+) -> None:
+    facts = order_facts(order_state, line_states)
+    assert {line.line_id: left for line, left in lines_that_ask(facts, adopted=False)} == asking
+    assert not list(lines_that_ask(facts, adopted=True))
 
 
 def test_a_removed_product_shows_nothing_and_a_perpetual_one_its_cap() -> None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
+
+import msgspec
 
 from services.inventory_publisher.__main__ import serve
 from shared.events.control import RuleSet
 from shared.events.decisions import LineAnswer, OrderRefused
-from shared.events.stock import OfferStockComputed, OfferStockConfirmed, OfferStockSubmitted
+from shared.events.stock import OfferStockComputed, OfferStockConfirmed, OfferStockSubmitted, StockProductRemoved
 from tests.services.inventory_publisher.kit import OUTSIDE, Ground, ground, until
 
 
@@ -65,6 +69,108 @@ async def test_units_of_an_order_are_subtracted_until_the_stock_has_absorbed_the
             await until(lambda: here.confirmed({sku: 9}))
         assert (await here.offer(sku))["open_units"] == 0
         assert await here.cases(still_open=False) == []
+
+
+async def test_what_left_before_its_stock_was_read_is_subtracted_until_it_was(
+    kafka_bootstrap: str, database_url: str, tmp_path: Path
+) -> None:
+    async with ground(kafka_bootstrap, database_url, tmp_path) as here:
+        sku, other = here.skus[:2]
+        await here.count("P000001", 10)
+        await here.count("P000002", 10)
+        await here.map((sku, "P000001"), (other, "P000002"))
+        lines = (sku, "P000001", 3), (other, "P000002", 2)
+        async with here.service():
+            await until(lambda: here.confirmed({sku: 10, other: 10}))
+            await here.out(1_000_000)
+            # What had left before we heard of the order is no news.
+            await here.put(here.order(9, "SHIPPED", (sku, "P000001", 5)))
+            await here.put(here.order(1, "SHIPPING", *lines))
+            await until(lambda: here.confirmed({sku: 7, other: 8}))
+            # OCI reserves one line of it, and the parcel leaves: nothing can be read meanwhile.
+            here.sfcc.stock.reserve("GROUP", here.place, "P000001", Decimal(3))
+            await here.put(here.reserved(1, "P000001", 3))
+            await here.put(here.order(1, "SHIPPED", *lines))
+            await until(lambda: has_left(here, 2))
+            assert (await here.offer(sku))["open_units"] == 3
+            assert (await here.offer(other))["open_units"] == 2
+            await here.out(0)
+            await until(lambda: open_units_are(here, sku, 0))
+            await until(lambda: open_units_are(here, other, 0))
+            # Until the shelf is counted the reservation stands, and then it goes: 7 all the time.
+            await until(lambda: here.confirmed({sku: 7, other: 10}))
+        numbers = [one.quantity for one in await here.said(OfferStockComputed) if one.shop_sku == sku]
+        assert set(numbers[numbers.index(7) :]) == {7}
+
+
+async def has_left(here: Ground, lines: int) -> bool:
+    return bool(await here.database.fetchval("SELECT count(*) FROM order_lines WHERE gone_at IS NOT NULL") == lines)
+
+
+async def test_a_line_that_oci_holds_nothing_for_any_more_is_subtracted_again_and_the_rest_only_once(
+    kafka_bootstrap: str, database_url: str, tmp_path: Path
+) -> None:
+    async with ground(kafka_bootstrap, database_url, tmp_path) as here:
+        sku, other = here.skus[:2]
+        await here.map((sku, "P000001"), (other, "P000002"))
+        held = here.reserved(1, "P000001", 2)
+        second = msgspec.structs.replace(held.lines[0], line_id="O-1-2", product_id="P000002")
+        async with here.service():
+            await here.put(here.order(1, "SHIPPING", (sku, "P000001", 2), (other, "P000002", 2)))
+            await here.put(msgspec.structs.replace(held, lines=(*held.lines, second)))
+            await until(lambda: open_units_are(here, sku, 0))
+            await until(lambda: open_units_are(here, other, 0))
+            await here.put(here.reserved(1, "P000001", 2))
+            await until(lambda: open_units_are(here, other, 2))
+            [left] = await here.database.fetch("SELECT line_id, absorbed FROM reservations")
+            assert (left["line_id"], left["absorbed"]) == ("O-1-1", True)
+
+
+async def test_a_reserved_product_that_oci_has_no_record_of_is_not_asked_for_in_every_round(
+    kafka_bootstrap: str, database_url: str, tmp_path: Path
+) -> None:
+    async with ground(kafka_bootstrap, database_url, tmp_path) as here:
+        sku, other = here.skus[:2]
+        await here.count("P000001", 10)
+        await here.map((sku, "P000001"), (other, "NO-SUCH"))
+        async with here.service():
+            await until(lambda: here.confirmed({sku: 10}))
+            await here.put(here.order(1, "SHIPPING", (other, "NO-SUCH", 1)), here.reserved(1, "NO-SUCH", 1))
+            await until(lambda: removed(here))
+            for units in (9, 8, 7):  # Three more rounds.
+                await here.count("P000001", units)
+                await until(partial(ats_is, here, sku, units))
+        assert [one.product_id for one in await here.said(StockProductRemoved)] == ["NO-SUCH"]
+
+
+async def removed(here: Ground) -> bool:
+    return bool(await here.database.fetchval("SELECT count(*) FROM reported WHERE gone"))
+
+
+async def test_lines_that_left_long_ago_are_forgotten_with_their_reservations(
+    kafka_bootstrap: str, database_url: str, tmp_path: Path
+) -> None:
+    async with ground(kafka_bootstrap, database_url, tmp_path) as here:
+        sku = here.skus[0]
+        await here.map((sku, "P000001"))
+        async with here.service():
+            for number in (1, 2):
+                await here.put(here.order(number, "SHIPPING", (sku, "P000001", 1)), here.reserved(number, "P000001", 1))
+            await until(lambda: lines_are(here, 2))
+            await here.put(here.order(1, "SHIPPED", (sku, "P000001", 1)))
+            await until(lambda: has_left(here, 1))
+            await until(lambda: reservations_are(here, 2))
+            await here.jump(timedelta(days=8))
+            await until(lambda: has_left(here, 0))
+        assert [row["order_id"] for row in await here.database.fetch("SELECT order_id FROM reservations")] == ["O-2"]
+
+
+async def lines_are(here: Ground, count: int) -> bool:
+    return bool(await here.database.fetchval("SELECT count(*) FROM order_lines") == count)
+
+
+async def reservations_are(here: Ground, count: int) -> bool:
+    return bool(await here.database.fetchval("SELECT count(*) FROM reservations") == count)
 
 
 async def test_after_a_refusal_the_true_stock_is_published_again(
@@ -140,4 +246,4 @@ async def ats_is(here: Ground, sku: str, ats: int) -> bool:
 
 
 async def open_units_are(here: Ground, sku: str, units: int) -> bool:
-    return bool((await here.offer(sku))["open_units"] == units)
+    return bool((await here.offer(sku)).get("open_units") == units)
