@@ -125,13 +125,18 @@ class Watch:
         return len(due)
 
     async def begin(self) -> None:
-        """Orders of shops that were only observed, and are live now, are to be answered from here on."""
-        live = [key for key, shop in self.desk.shops.items() if shop.mode(ACCEPTOR) == "live"]
+        """Orders of shops that were only observed, and are live now, are to be answered from here on; the other way
+        round they are left to somebody else."""
+        shops = self.desk.shops
+        live = [key for key, shop in shops.items() if shop.mode(ACCEPTOR) == "live"]
         while True:
             async with self.service.outbox.transaction() as tx:
-                observed = await store.lock_observed(tx, live, _AT_ONCE)
-                await self.desk.judging.look(tx, [msgspec.structs.replace(one, stage="open") for one in observed])
-            if len(observed) < _AT_ONCE:
+                found = await store.lock_waiting(tx, live, sorted(shops.keys() - set(live)), _AT_ONCE)
+                await self.desk.judging.look(
+                    tx,
+                    [msgspec.structs.replace(one, stage="open") if one.stage == "observed" else one for one in found],
+                )
+            if len(found) < _AT_ONCE:
                 return
 
 

@@ -9,7 +9,7 @@ import msgspec
 import structlog
 
 from services.acceptor import store
-from services.acceptor.judging import mapping_cause, stock_cause, whole_answer
+from services.acceptor.judging import count_cause, mapping_cause, stock_cause, whole_answer
 from services.acceptor.model import DEAD, Known
 from services.acceptor.owing import Desk
 from shared import mappings, rules
@@ -70,15 +70,21 @@ async def keep_stocks(events: Sequence[Received[OfferStockComputed]], tx: Transa
         key = one.event.marketplace, one.event.shop, one.event.shop_sku
         if key not in newest or newest[key].envelope.sequence < one.envelope.sequence:
             newest[key] = one
-    await tx.execute(
-        """INSERT INTO offer_stocks AS s
-               (marketplace, shop, shop_sku, sequence, product_id, ats, as_of, computed_at, buffer, open_units)
-           SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::numeric[],
-                                $7::timestamptz[], $8::timestamptz[], $9::numeric[], $10::numeric[])
-           ON CONFLICT (marketplace, shop, shop_sku) DO UPDATE SET sequence = excluded.sequence,
-               product_id = excluded.product_id, ats = excluded.ats, as_of = excluded.as_of,
-               computed_at = excluded.computed_at, buffer = excluded.buffer, open_units = excluded.open_units
-           WHERE s.sequence < excluded.sequence""",
+    counted = await tx.fetch(
+        """WITH kept AS (
+               INSERT INTO offer_stocks AS s (marketplace, shop, shop_sku, sequence, product_id, ats, as_of,
+                                              computed_at, buffer, open_units, counted_at)
+               SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::numeric[],
+                                    $7::timestamptz[], $8::timestamptz[], $9::numeric[], $10::numeric[],
+                                    $11::timestamptz[])
+               ON CONFLICT (marketplace, shop, shop_sku) DO UPDATE SET sequence = excluded.sequence,
+                   product_id = excluded.product_id, ats = excluded.ats, as_of = excluded.as_of,
+                   computed_at = excluded.computed_at, buffer = excluded.buffer, open_units = excluded.open_units,
+                   counted_at = excluded.counted_at
+               WHERE s.sequence < excluded.sequence RETURNING marketplace, shop, shop_sku, counted_at)
+           SELECT k.marketplace, k.shop, k.shop_sku FROM kept AS k
+           LEFT JOIN offer_stocks AS before USING (marketplace, shop, shop_sku)
+           WHERE k.counted_at > coalesce(before.counted_at, '-infinity')""",
         *zip(
             *(
                 (
@@ -91,13 +97,16 @@ async def keep_stocks(events: Sequence[Received[OfferStockComputed]], tx: Transa
                     # A stale source's offers keep it back twice; whoever accepts on the figure doubles it himself.
                     one.event.buffer / 2 if one.event.degraded else one.event.buffer,
                     one.event.open_units,
+                    one.event.counted_at,
                 )
                 for key, one in sorted(newest.items())
             ),
             strict=True,
         ),
     )
-    await store.wake(tx, {stock_cause(*key) for key, one in newest.items() if one.event.ats > 0}, tx.time)
+    causes = {stock_cause(*key) for key, one in newest.items() if one.event.ats > 0}
+    causes |= {count_cause(row["marketplace"], row["shop"], row["shop_sku"]) for row in counted}
+    await store.wake(tx, causes, tx.time)
 
 
 def stocks() -> Handlers:

@@ -42,13 +42,16 @@ from services.acceptor.model import (
     BEFORE,
     DEAD,
     ENDED,
+    LONGEST,
     WAITING,
     Decided,
     Known,
     Product,
+    lacking,
     line_answers,
     lines_of,
     release_reason,
+    see_gone,
     timed_out,
     wanted_after,
 )
@@ -82,6 +85,8 @@ CODES: Final = {
 """The case that asks a person about each kind of problem."""
 RETRY_STOCK: Final = timedelta(minutes=5)
 """OCI is asked again so often for what it did not have, beside every word of newer stock."""
+LOOK_AGAIN: Final = timedelta(hours=1)
+"""So often is looked whether a shop that was turned back to `observe` may give back what OCI holds for it."""
 _LATEST: Final = timedelta(days=2)
 
 
@@ -136,6 +141,8 @@ class Offers(msgspec.Struct, frozen=True):
 
     products: Mapping[str, Product]
     stocks: dict[str, Stock]
+    counted: Mapping[str, datetime] = {}
+    """When the shelf was last counted, per product, as far as that is known."""
 
 
 def about(order: Known) -> str:
@@ -151,6 +158,11 @@ def mapping_cause(marketplace: str, shop_sku: str) -> str:
 def stock_cause(marketplace: str, shop: str, shop_sku: str) -> str:
     """What cases about a SKU's stock share."""
     return _short(f"stock/{marketplace}/{shop}/{shop_sku}")
+
+
+def count_cause(marketplace: str, shop: str, shop_sku: str) -> str:
+    """What orders wait for that have left, until the shelf of a SKU is counted."""
+    return _short(f"count/{marketplace}/{shop}/{shop_sku}")
 
 
 def _short(reference: str) -> str:
@@ -182,6 +194,7 @@ class Judging:
                 if before is None
                 else msgspec.structs.replace(before, facts=facts)
             )
+            order = see_gone(order)
             states = {line.line_id: line.state for line in facts.lines}
             reasons = [line.state_reason_code for line in facts.lines]
             known[key] = await self.show(tx, order, facts.state, facts.state_reason_code, states, reasons)
@@ -261,10 +274,9 @@ class Judging:
         facts, shop = order.facts, self._shop(order)
         rule = rule_of(shop)
         due = due_at(rule, facts.created_at)
-        live = shop.mode(ACCEPTOR) == "live"
         order = msgspec.structs.replace(
             order,
-            stage="open" if live else "observed",
+            stage="open" if self._is_live(order) else "observed",
             started_at=facts.created_at,
             due_at=due,
             at_risk=facts.total_price,
@@ -296,6 +308,8 @@ class Judging:
         rows: list[store.Row] = []
         for order in orders:
             known = offers[order.facts.marketplace, order.facts.shop]
+            if (order.stage == "open" or _unsent(order)) and not self._is_live(order):
+                order = await self._stand_back(tx, order)
             match order.stage:
                 case "open":
                     order = await self._judge(tx, order, known, offers.values(), owed, ask_again)
@@ -313,6 +327,11 @@ class Judging:
             rows.append(store.Row(order, self.look_at(order, tx.time), self._waits_for(order, known, tx.time)))
         await store.write(tx, rows)
         await owe_all(tx, owed)
+
+    async def _stand_back(self, tx: Transaction, order: Known) -> Known:
+        """The shop was turned back to `observe`: somebody else answers, and what was decided is not sent any more."""
+        order = await self.close(tx, order, "overtaken", "The shop is only observed now: somebody else answers.")
+        return msgspec.structs.replace(order, stage="observed", problems=(), refused=None, answer=None)
 
     async def _judge(
         self,
@@ -404,12 +423,13 @@ class Judging:
         """OCI holds what the order still needs of SFCC's stock, and nothing more."""
         shop, held = self._shop(order), order.reservation
         old = order.answer is None and shop.orders_from is not None and order.facts.created_at < shop.orders_from
-        if shop.mode(ACCEPTOR) != "live" or (held.state == "none" and old):
+        if not self._is_live(order) or (held.state == "none" and old):
             return order
         over = order.stage in ENDED or order.facts.state in DEAD
-        wanted = () if over else wanted_after(order, offers.products)
+        wanted = () if over else wanted_after(order, offers.products, offers.counted, tx.time)
         if held.state == "releasing":
             return order  # What it wants is asked for once the old document is closed.
+        _say_uncounted(order, wanted, tx.time)
         if not wanted:
             if held.state == "none":
                 return order
@@ -417,14 +437,20 @@ class Judging:
                 await close_cases(tx, about=about(order), code="accepted-without-stock", outcome="overtaken")
                 order = msgspec.structs.replace(order, short=False)
             return self._owe_release(order, owed)
-        if held.state == "none" or held.wanted != wanted or (held.state == "held" and held.lacking and ask_again):
+        short = bool(lacking(order))
+        if held.state == "none" or held.wanted != wanted or (held.state == "held" and short and ask_again):
             return self._owe_stock(tx, order, wanted, owed)
-        if held.state == "held" and bool(held.lacking) != order.short:
-            order = msgspec.structs.replace(order, short=bool(held.lacking))
+        if held.state == "held" and short != order.short:
+            order = msgspec.structs.replace(order, short=short)
             if order.short:
                 await self._say_short(tx, order)
             else:
-                await close_cases(tx, about=about(order), code="accepted-without-stock", explanation="Reserved now.")
+                await close_cases(
+                    tx,
+                    about=about(order),
+                    code="accepted-without-stock",
+                    explanation="What is still to be sent is reserved.",
+                )
         return order
 
     def _owe_stock(self, tx: Transaction, order: Known, wanted: tuple[Wish, ...], owed: list[Owed]) -> Known:
@@ -467,6 +493,7 @@ class Judging:
             "would_answer_order",
             marketplace=order.facts.marketplace,
             shop=order.facts.shop,
+            order_id=order.facts.order_id,
             operation=type(verdict).__name__.lower(),
             reason=", ".join(sorted({one.reason for one in verdict.problems})) if isinstance(verdict, Hold) else "",
         )
@@ -604,7 +631,7 @@ class Judging:
             shop=order.facts.shop,
             facts={
                 f"product {wish.product_id}": f"{order.reservation.reserved.get(wish.line_id, 0)} of {wish.units}"
-                for wish in order.reservation.lacking[:50]
+                for wish in lacking(order)[:50]
             },
         )
 
@@ -640,8 +667,12 @@ class Judging:
             moments += [rung.at for rung in self.rungs(order) if rung.at > now]
         if (late := self._late_at(order)) is not None:
             moments.append(late)
-        if order.stage in ("open", "accepted") and held.state == "held" and held.lacking:
+        if order.stage in ("open", "accepted") and held.state == "held" and lacking(order):
             moments.append(now + RETRY_STOCK)
+        if held.state == "held" and not self._is_live(order):
+            moments.append(now + LOOK_AGAIN)
+        elif order.stage == "accepted" and held.state == "held":
+            moments += [order.gone[wish.line_id] + LONGEST for wish in held.wanted if wish.line_id in order.gone]
         return min((moment for moment in moments if moment > now), default=None)
 
     def _waits_for(self, order: Known, offers: Offers, now: datetime) -> tuple[str, ...]:
@@ -653,8 +684,15 @@ class Judging:
         causes = [mapping_cause(facts.marketplace, line.shop_sku) for line in lines if line.product_id is None]
         late = self._late_at(order)
         overdue = late is not None and now >= late
-        if (held.state == "held" and held.lacking) or (order.stage == "open" and (overdue or held.state == "failed")):
+        if (held.state == "held" and lacking(order)) or (order.stage == "open" and (overdue or held.state == "failed")):
             causes += [stock_cause(facts.marketplace, facts.shop, line.shop_sku) for line in lines if line.product_id]
+        if order.stage == "accepted" and held.state == "held":
+            leaving = {wish.line_id for wish in held.wanted} & order.gone.keys()
+            causes += [
+                count_cause(facts.marketplace, facts.shop, line.shop_sku)
+                for line in facts.lines
+                if line.line_id in leaving
+            ]
         return tuple(dict.fromkeys(causes))
 
     # What is looked up ------------------------------------------------------------------------------
@@ -662,6 +700,7 @@ class Judging:
     async def _offers(self, tx: Transaction, orders: Sequence[Known]) -> dict[tuple[str, str], Offers]:
         skus: dict[tuple[str, str], set[str]] = {}
         doubtful: dict[tuple[str, str], set[str]] = {}
+        leaving: dict[tuple[str, str], set[str]] = {}
         for order in orders:
             key = order.facts.marketplace, order.facts.shop
             named = (
@@ -670,16 +709,22 @@ class Judging:
             skus.setdefault(key, set()).update(named)
             if order.stage == "open" and order.reservation.state in ("asked", "failed"):
                 doubtful.setdefault(key, set()).update(named)
+            if order.stage == "accepted" and order.gone and order.reservation.wanted:
+                leaving.setdefault(key, set()).update(named)
         return {
             key: Offers(
                 await store.products_of(tx, *key, wanted) if wanted else {},
                 await store.stocks_of(tx, *key, doubtful[key]) if key in doubtful else {},
+                await store.counts_of(tx, *key, leaving[key]) if key in leaving else {},
             )
             for key, wanted in sorted(skus.items())
         }
 
     def _shop(self, order: Known) -> ShopSettings:
         return self.shops[order.facts.marketplace, order.facts.shop]
+
+    def _is_live(self, order: Known) -> bool:
+        return self._shop(order).mode(ACCEPTOR) == "live"
 
     def _cliff(self, order: Known) -> timedelta:
         return timedelta(minutes=self._shop(order).shop.cliff_minutes)
@@ -725,6 +770,22 @@ def _ids(order: Known) -> tuple[str, str, str]:
 
 def _unsent(order: Known) -> bool:
     return order.stage == "decided" and order.answer is not None and order.answer.sent_at is None
+
+
+def _say_uncounted(order: Known, wanted: Sequence[Wish], now: datetime) -> None:
+    """Note what is let go although nobody counted the shelf in all that time."""
+    late = [
+        wish
+        for wish in order.reservation.wanted
+        if wish not in wanted and wish.line_id in order.gone and now >= order.gone[wish.line_id] + LONGEST
+    ]
+    if late:
+        log.warning(
+            "reservation_never_counted",
+            marketplace=order.facts.marketplace,
+            shop=order.facts.shop,
+            count=sum(wish.units for wish in late),
+        )
 
 
 def _due(order: Known) -> datetime:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from msgspec import Struct
@@ -27,8 +27,10 @@ ACCEPTED = frozenset(
     {"WAITING_DEBIT", "WAITING_DEBIT_PAYMENT", "SHIPPING", "SHIPPED", "TO_COLLECT", "RECEIVED", "CLOSED"}
 )
 GONE = frozenset({"SHIPPED", "TO_COLLECT", "RECEIVED", "CLOSED"})
-"""Lines in these states have left the warehouse."""
+"""Orders and lines in these states have left the warehouse."""
 DEAD = frozenset({"REFUSED", "CANCELED"})
+LONGEST = timedelta(days=30)
+"""OCI's own limit for reservations of orders that never come: for so long one waits for the shelf to be counted."""
 
 
 class Product(Struct, frozen=True):
@@ -74,7 +76,9 @@ class Known(Struct, frozen=True, kw_only=True):
     short: bool = False
     """It was accepted, but SFCC has less than it needs: a case is open."""
     taken_over: bool = False
-    """SFCC's own order lowered the stock: the reservation has done its part."""
+    """SFCC's own order lowered the stock, or OCI has closed the document: the reservation has done its part."""
+    gone: dict[str, datetime] = {}
+    """When each line left the warehouse, of those that have."""
     traceparent: str | None = None
 
     @property
@@ -99,22 +103,62 @@ def lines_of(order: Known, products: Mapping[str, Product]) -> tuple[Line, ...]:
     )
 
 
-def wanted_after(order: Known, products: Mapping[str, Product]) -> tuple[Wish, ...]:
-    """What an accepted order wants of SFCC's stock: its accepted lines that are still to be sent.
+def see_gone(order: Known) -> Known:
+    """The order with the moment at which each line left; what has left once stays so, whatever becomes of it then.
 
-    A line goes on wanting the product that was reserved for it, whatever its SKU is mapped to afterwards.
+    A refunded line, or one with an incident, has left if its order has.
+    """
+    facts = order.facts
+    gone = {
+        line.line_id: line.shipped_at or facts.last_updated_at
+        for line in facts.lines
+        if line.state in GONE or (facts.state in GONE and line.state not in DEAD)
+    }
+    return replace(order, gone=gone | order.gone) if gone.keys() - order.gone.keys() else order
+
+
+def lacking(order: Known) -> tuple[Wish, ...]:
+    """What OCI does not hold of what is still to be sent."""
+    return tuple(wish for wish in order.reservation.lacking if wish.line_id not in order.gone)
+
+
+def waits_for_count(order: Known, wish: Wish, counted: Mapping[str, datetime], now: datetime) -> bool:
+    """Whether a line that has left is still on hand for SFCC, so that only its reservation keeps it from being sold.
+
+    On hand falls when the shelf is counted after the parcel left (`counted`: OCI's effectiveDate per product). What
+    nobody counts is let go after OCI's own limit.
+    """
+    left_at = order.gone[wish.line_id]
+    counted_at = counted.get(wish.product_id)
+    return (counted_at is None or counted_at <= left_at) and now < left_at + LONGEST
+
+
+def wanted_after(
+    order: Known, products: Mapping[str, Product], counted: Mapping[str, datetime], now: datetime
+) -> tuple[Wish, ...]:
+    """What an accepted order wants of SFCC's stock: its accepted lines, until the shelf is counted without them.
+
+    A line goes on wanting the product that was reserved for it, whatever its SKU is mapped to afterwards. One that has
+    left wants only what is held, or was asked for, already.
     """
     if order.taken_over:
         return ()
     refused = {line.line_id for line in order.answer.lines if not line.accepted} if order.answer else set[str]()
-    gone = {line.line_id for line in order.facts.lines if line.state in GONE}
+    dropped = {line.line_id for line in order.facts.lines if line.state == "REFUNDED"}
     reserved = {wish.line_id: wish for wish in order.reservation.wanted}
-    kept = []
+    kept = [
+        wish
+        for wish in order.reservation.wanted
+        if wish.line_id in order.gone
+        and order.reservation.state in ("asked", "held")
+        and waits_for_count(order, wish, counted, now)
+    ]
+    to_send = []
     for line in lines_of(order, products):
-        if line.line_id not in refused | gone:
+        if line.line_id not in refused | dropped | order.gone.keys():
             wish = reserved.get(line.line_id)
-            kept.append(replace(line, product_id=wish.product_id, pack=wish.pack) if wish is not None else line)
-    return wishes(kept)
+            to_send.append(replace(line, product_id=wish.product_id, pack=wish.pack) if wish is not None else line)
+    return tuple(sorted((*kept, *wishes(to_send))))
 
 
 def release_reason(order: Known) -> str:

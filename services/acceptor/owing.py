@@ -43,6 +43,7 @@ from shared.outbox import Transaction
 from shared.settings import ShopSettings
 from shared.sfcc.client import SfccClient
 from shared.sfcc.inventory import ReservationAnswer, ReservationItem, ReservationPlace, ReservationRequest
+from shared.topics import ACCEPTOR
 
 PATIENT: Final = Retry(first_seconds=1.0, longest_seconds=60.0, for_seconds=None, until_due=False)
 """However long the other side is away: the due time only says which comes first, and an answer that comes too late
@@ -135,6 +136,7 @@ class Desk:
             if order is None or order.stage in ENDED or order.reservation.round != request.round:
                 return Held(answered_at=self.clock.now(), void=True)
         shop = self._shop(request)
+        shop.must_be_live(ACCEPTOR)
         answer = await self.sfcc[shop.shop.site].put_reservation(
             document_id(request.marketplace, request.order_id, request.round),
             reservation_of(request.wanted, shop.site, external_reference(request.marketplace, request.order_id)),
@@ -241,6 +243,7 @@ class Desk:
     async def release(self, request: ReleaseRequest, attempt: Attempt) -> None:
         """PATCH reservation-documents: a document that is not there, or is closed, holds nothing any more."""
         shop = self._shop(request)
+        shop.must_be_live(ACCEPTOR)
         try:
             await self.sfcc[shop.shop.site].cancel_reservation(
                 document_id(request.marketplace, request.order_id, request.round)
@@ -284,8 +287,8 @@ class Desk:
         """OR21 with one decision for every line."""
         if attempt.number > 1:
             order = await store.read(self.database, request.marketplace, request.order_id)
-            if order is None or order.stage != "decided":
-                return Shown()  # The marketplace has moved on, and `orders` said so.
+            if order is None or order.stage != "decided" or not _says(order, request):
+                return Shown()  # The marketplace has moved on, and `orders` said so; or it is answered anew.
         client = self._client(request)
         await client.answer_order(
             request.order_id, [LineAnswer(id=line.line_id, accepted=line.accepted) for line in request.lines]
@@ -293,9 +296,11 @@ class Desk:
         return Shown(sent_at=self.clock.now())
 
     def _client(self, request: AnswerRequest) -> MiraklClient:
+        shop = self.shops.get((request.marketplace, request.shop))
         client = self.mirakl.get((request.marketplace, request.shop))
-        if client is None:
+        if client is None or shop is None:
             raise _shop_gone("OR21")
+        shop.must_be_live(ACCEPTOR)
         return client
 
     async def find_answer(self, request: AnswerRequest, attempt: Attempt) -> Happened | Absent:
@@ -351,6 +356,11 @@ def reservation_of(wanted: tuple[Wish, ...], site: Site, reference: str) -> Rese
     if site.location_group is not None:
         return ReservationRequest(groups=place, external_ref_id=reference, allow_partial_reservations=True)
     return ReservationRequest(locations=place, external_ref_id=reference, allow_partial_reservations=True)
+
+
+def _says(order: Known, request: AnswerRequest) -> bool:
+    given = {line.line_id: line.accepted for line in order.answer.lines} if order.answer is not None else {}
+    return given == {line.line_id: line.accepted for line in request.lines}
 
 
 def _shop_gone(operation: str) -> Refused:

@@ -18,6 +18,8 @@ _known: Final = msgspec.json.Decoder(Known).decode
 
 Key = tuple[str, str]
 """Marketplace and Mirakl order id."""
+Shop = tuple[str, str]
+"""Marketplace and shop id."""
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -65,14 +67,20 @@ async def lock_due(rows: Rows, shops: Sequence[tuple[str, str]], now: datetime, 
     return [order for row in found if (order := _read(row)) is not None]
 
 
-async def lock_observed(rows: Rows, shops: Sequence[tuple[str, str]], limit: int) -> list[Known]:
-    """Lock orders of these shops that were only looked on at."""
+async def lock_waiting(rows: Rows, live: Sequence[Shop], observed: Sequence[Shop], limit: int) -> list[Known]:
+    """Lock orders that were looked on at, of shops that are live, and orders to be answered of shops that are not."""
     found = await rows.fetch(
-        """SELECT o.* FROM orders AS o JOIN unnest($1::text[], $2::text[]) AS n(marketplace, shop)
-               USING (marketplace, shop)
-           WHERE stage = 'observed' ORDER BY marketplace, order_id LIMIT $3 FOR UPDATE OF o""",
-        [key[0] for key in shops],
-        [key[1] for key in shops],
+        """SELECT o.* FROM orders AS o JOIN (
+               SELECT marketplace, shop, true AS live FROM unnest($1::text[], $2::text[]) AS n(marketplace, shop)
+               UNION ALL SELECT marketplace, shop, false FROM unnest($3::text[], $4::text[]) AS n(marketplace, shop)
+           ) AS n USING (marketplace, shop)
+           WHERE CASE WHEN live THEN stage = 'observed'
+                      ELSE stage = 'open' OR stage = 'decided' AND document #>> '{answer,sent_at}' IS NULL END
+           ORDER BY marketplace, order_id LIMIT $5 FOR UPDATE OF o""",
+        [key[0] for key in live],
+        [key[1] for key in live],
+        [key[0] for key in observed],
+        [key[1] for key in observed],
         limit,
     )
     return [order for row in found if (order := _read(row)) is not None]
@@ -179,6 +187,19 @@ async def stocks_of(rows: Rows, marketplace: str, shop: str, skus: Iterable[str]
         row["shop_sku"]: Stock(**{name: row[name] for name in ("product_id", "ats", "as_of", "buffer", "open_units")})
         for row in found
     }
+
+
+async def counts_of(rows: Rows, marketplace: str, shop: str, skus: Iterable[str]) -> dict[str, datetime]:
+    """When the shelf of the products that these SKUs sell was last counted, where that is known."""
+    found = await rows.fetch(
+        """SELECT product_id, max(counted_at) AS counted_at FROM offer_stocks
+           WHERE marketplace = $1 AND shop = $2 AND shop_sku = ANY($3) AND counted_at IS NOT NULL
+           GROUP BY product_id""",
+        marketplace,
+        shop,
+        sorted(set(skus)),
+    )
+    return {row["product_id"]: row["counted_at"] for row in found}
 
 
 async def promise(rows: Rows, key: Key, units: Mapping[str, int], now: datetime) -> None:

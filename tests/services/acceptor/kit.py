@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,9 @@ class Answering:
             )
         )
 
-    async def stock(self, sku: str, product: str, ats: int, shop: int = 2001) -> None:
+    async def stock(
+        self, sku: str, product: str, ats: int, shop: int = 2001, counted_at: datetime | None = None
+    ) -> None:
         """inventory-publisher says what an offer's stock is."""
         now = await self.now()
         await self.ground.put(
@@ -84,6 +86,7 @@ class Answering:
                 buffer=Decimal(0),
                 open_units=Decimal(0),
                 rule="share - buffer - open",
+                counted_at=counted_at,
             )
         )
 

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from services.acceptor.decision import Reservation, Wish
-from services.acceptor.model import Decided, Known, Product, line_answers, release_reason, timed_out, wanted_after
+from services.acceptor.model import (
+    Decided,
+    Known,
+    Product,
+    lacking,
+    line_answers,
+    release_reason,
+    see_gone,
+    timed_out,
+    wanted_after,
+)
 from shared.events.decisions import LineAnswer
 from shared.events.orders import OrderFacts, OrderLine
 from shared.money import Money
@@ -55,8 +66,13 @@ def order(*states: str, state: str = "SHIPPING", **more: Any) -> Known:
     return Known(facts=facts, **({"stage": "accepted"} | more))
 
 
-def wanted(known: Known, products: dict[str, Product] = PRODUCTS) -> dict[str, tuple[str, int]]:
-    return {wish.line_id: (wish.product_id, wish.units) for wish in wanted_after(known, products)}
+def wanted(
+    known: Known,
+    products: dict[str, Product] = PRODUCTS,
+    counted: dict[str, datetime] | None = None,
+    now: datetime = NOW + timedelta(days=2),
+) -> dict[str, tuple[str, int]]:
+    return {wish.line_id: (wish.product_id, wish.units) for wish in wanted_after(known, products, counted or {}, now)}
 
 
 ALL = ("SHIPPING", "SHIPPING", "SHIPPING")
@@ -76,8 +92,9 @@ ANSWER = Decided(
     ("known", "lines"),
     [
         (order(*ALL), {"1": ("PA", 6), "2": ("PB", 2), "3": ("PC", 2)}),
-        (order("SHIPPED", "SHIPPING", "CANCELED"), {"2": ("PB", 2)}),
-        (order("SHIPPED", "RECEIVED", "SHIPPED", state="SHIPPED"), {}),
+        (see_gone(order("SHIPPED", "SHIPPING", "CANCELED")), {"2": ("PB", 2)}),
+        (see_gone(order("SHIPPED", "RECEIVED", "SHIPPED", state="SHIPPED")), {}),
+        (see_gone(order("REFUNDED", "SHIPPING", "INCIDENT_OPEN")), {"2": ("PB", 2), "3": ("PC", 2)}),
         (order(*ALL, answer=ANSWER), {"1": ("PA", 6), "3": ("PC", 2)}),
         (order(*ALL, taken_over=True), {}),
     ],
@@ -92,6 +109,47 @@ def test_a_reserved_line_keeps_its_product_whatever_its_sku_is_mapped_to_afterwa
     held = Reservation(state="held", wanted=(Wish("1", "PA", 2, 3), Wish("2", "PB", 2)))
     moved = {"A": Product("OTHER", 9), "B": Product("PB"), "C": Product("PC")}
     assert wanted(order(*ALL, reservation=held), moved) == {"1": ("PA", 6), "2": ("PB", 2), "3": ("PC", 2)}
+
+
+HELD = Reservation(
+    state="held",
+    wanted=(Wish("1", "PA", 2, 3), Wish("2", "PB", 2)),
+    reserved={"1": Decimal(6), "2": Decimal(1)},
+)
+BOTH = {"1": ("PA", 6), "2": ("PB", 2)}
+LATER = NOW + timedelta(days=1)
+
+
+@pytest.mark.parametrize(
+    ("counted", "now", "lines"),
+    [
+        ({}, LATER, BOTH),
+        ({"PA": NOW, "PB": NOW - timedelta(hours=1)}, LATER, BOTH),
+        ({"PA": NOW + timedelta(seconds=1)}, LATER, {"2": ("PB", 2)}),
+        ({"PA": LATER, "PB": LATER}, LATER, {}),
+        ({}, NOW + timedelta(days=30), {}),
+    ],
+)
+def test_what_has_left_stays_reserved_until_its_shelf_was_counted_after_that_or_thirty_days_are_over(
+    counted: dict[str, datetime], now: datetime, lines: dict[str, tuple[str, int]]
+) -> None:
+    for states in (("SHIPPED", "SHIPPED", "REFUSED"), ("REFUNDED", "INCIDENT_OPEN", "REFUSED")):
+        assert wanted(see_gone(order(*states, state="SHIPPED", reservation=HELD)), PRODUCTS, counted, now) == lines
+
+
+def test_what_has_left_keeps_what_is_held_and_asks_for_nothing_more() -> None:
+    left = see_gone(order("SHIPPED", "SHIPPED", "SHIPPED", state="SHIPPED", reservation=HELD))
+    assert wanted(left) == BOTH, "the third line was never reserved"
+    assert lacking(left) == ()
+    assert lacking(order(*ALL, reservation=HELD)) == (Wish("2", "PB", 2),)
+    failed = replace(left, reservation=replace(HELD, state="failed"))
+    assert wanted(failed) == {}, "nothing is held that could be kept"
+
+
+def test_what_has_left_once_stays_so_from_the_first_moment_on() -> None:
+    left = see_gone(order("SHIPPED", "SHIPPING", "REFUSED"))
+    later = replace(order("REFUNDED", "SHIPPED", "REFUSED", state="SHIPPED").facts, last_updated_at=LATER)
+    assert see_gone(replace(left, facts=later)).gone == {"1": NOW, "2": LATER}
 
 
 def test_the_answer_is_told_as_the_marketplace_shows_it_with_our_reasons_where_they_agree() -> None:

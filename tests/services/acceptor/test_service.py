@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from services.acceptor.__main__ import serve
@@ -23,6 +25,8 @@ from shared.events.decisions import (
     OrderStockReserved,
     OrderTimedOut,
 )
+from shared.settings import ServiceSettings
+from shared.topics import ACCEPTOR
 from tests.services.acceptor.kit import Answering, answering, until
 from tests.services.order_ingestor.kit import mirakl_config
 
@@ -36,7 +40,9 @@ async def here(kafka_bootstrap: str, database_url: str, tmp_path: Path) -> Async
         yield made
 
 
-async def test_an_order_is_accepted_on_a_reservation_that_ends_when_the_goods_have_left(here: Answering) -> None:
+async def test_an_order_is_accepted_on_a_reservation_that_ends_when_the_shelf_was_counted_without_it(
+    here: Answering,
+) -> None:
     sku, other = here.skus()[:2]
     await here.map((sku, "P000001"), pack=3)
     await here.map((other, "P000002"))
@@ -54,14 +60,60 @@ async def test_an_order_is_accepted_on_a_reservation_that_ends_when_the_goods_ha
         await until(lambda: at_state(here, order_id, "WAITING_DEBIT_PAYMENT", "SHIPPING"))
         if here.at_mirakl(order_id).state != "SHIPPING":
             await here.ground.act(order_id, "debit")
+        await here.stock(sku, "P000001", 40, counted_at=here.ground.mirakl.clock.now())
         await here.ground.act(order_id, "ship", carrier="UPS", tracking_number="1Z")
+        await until(lambda: waits_for_the_shelf(here, order_id, 2))
+        # SFCC has the pieces on hand as long as nobody has counted: only the reservation keeps them from being sold.
+        assert here.reserved("P000001") == 6
+        await here.stock(sku, "P000001", 40, counted_at=here.ground.mirakl.clock.now())
+        await until(lambda: holds(here, "P000001", 0))
+        assert here.reserved("P000002") == 1
+        await here.stock(other, "P000002", 40, counted_at=here.ground.mirakl.clock.now())
         released = (await here.told(order_id, RELEASED))[-1]
 
     assert isinstance(released, OrderReservationReleased)
     assert released.reason == "fulfilled"
     assert released.reservation_id == reserved.reservation_id
-    assert here.reserved("P000001") == 0
+    assert here.reserved("P000002") == 0
     assert await here.cases(still_open=False) == []
+
+
+async def test_a_shelf_that_nobody_counts_is_waited_for_as_long_as_oci_itself_would(here: Answering) -> None:
+    sku = here.skus()[0]
+    await here.map((sku, "P000001"))
+    [order_id] = await here.sell((sku, 2), workflow="PAY_ON_DELIVERY")
+    async with here.services():
+        await here.told(order_id, ACCEPTED)
+        await here.ground.act(order_id, "ship", carrier="UPS", tracking_number="1Z")
+        await until(lambda: waits_for_the_shelf(here, order_id, 1))
+        await here.jump(timedelta(days=29))
+        assert here.reserved("P000001") == 2
+        await here.jump(timedelta(days=1, minutes=1))
+        released = (await here.told(order_id, RELEASED))[-1]
+    assert isinstance(released, OrderReservationReleased)
+    assert released.reason == "fulfilled"
+    assert here.reserved("P000001") == 0
+
+
+async def test_what_the_warehouse_fulfilled_in_oci_itself_is_released_without_a_word(here: Answering) -> None:
+    sku = here.skus()[0]
+    await here.map((sku, "P000001"))
+    [order_id] = await here.sell((sku, 2), workflow="PAY_ON_DELIVERY")
+    async with here.services():
+        await here.told(order_id, ACCEPTED)
+        documents = here.ground.sfcc.reservations
+        documents.consume(documents.all(), "P000001", Decimal(2))
+        await here.ground.act(order_id, "ship", carrier="UPS", tracking_number="1Z")
+        await until(lambda: waits_for_the_shelf(here, order_id, 1))
+        await here.stock(sku, "P000001", 40, counted_at=here.ground.mirakl.clock.now())
+        await here.told(order_id, RELEASED)
+        assert not [one for one in documents.all() if one.state == "ACTIVE"]
+    assert await here.cases(still_open=False) == []
+
+
+async def waits_for_the_shelf(here: Answering, order_id: str, lines: int) -> bool:
+    row = await here.database.fetchrow("SELECT waits_for FROM orders WHERE order_id = $1", order_id)
+    return row is not None and len([one for one in row["waits_for"] if one.startswith("count/")]) == lines
 
 
 async def at_state(here: Answering, order_id: str, *states: str) -> bool:
@@ -288,6 +340,54 @@ async def test_a_shop_that_is_observed_is_answered_by_nobody_here(here: Answerin
     assert here.calls("OR21") == []
     assert here.reserved("P000001") == 0
     assert await here.cases(still_open=False) == []
+
+
+async def test_a_shop_that_is_turned_back_to_observe_is_sent_nothing_more_until_it_is_live_again(
+    here: Answering,
+) -> None:
+    sku, unknown = here.skus()[:2]
+    await here.map((sku, "P000001"))
+    [asked] = await here.sell((sku, 1), (unknown, 1))
+    [decided] = await here.sell((sku, 1))
+    # OCI answers nothing and Mirakl takes nothing: both orders have work that is owed, or asked about.
+    await here.fault(here.ground.mirakl_url, kind="status", operation="OR21", status=503)
+    async with here.services():
+        await until(lambda: has_stage(here, "decided", 1))
+        await until(lambda: here.cases())
+    live = here.ground.settings
+    here.ground.settings = observing(live)
+    await here.ground.control(here.ground.mirakl_url, "DELETE", "/faults")
+    sent = len(here.calls("OR21"))
+    async with here.services():
+        await until(lambda: has_stage(here, "observed", 2))
+        assert await answered(here)
+        await here.map((unknown, "P000002"))
+        await here.ground.act(decided, "accept")
+        accepted = (await here.told(decided, ACCEPTED))[-1]
+        await here.jump(timedelta(hours=2))
+        await until(lambda: owes_nothing(here))
+    assert isinstance(accepted, OrderAccepted)
+    assert accepted.accepted_by == "marketplace"
+    assert len(here.calls("OR21")) == sent
+    assert here.reserved("P000002") == 0
+    here.ground.settings = live
+    async with here.services():
+        await here.told(asked, ACCEPTED)
+    assert [call.status for call in here.calls("OR21")][sent:] == [204]
+
+
+def observing(settings: ServiceSettings) -> ServiceSettings:
+    """The same settings, but the acceptor only looks on."""
+    renew = msgspec.structs.replace
+    markets = {
+        name: renew(market, shops={key: renew(shop, modes={ACCEPTOR: "observe"}) for key, shop in market.shops.items()})
+        for name, market in settings.configuration.marketplaces.items()
+    }
+    return replace(settings, configuration=renew(settings.configuration, marketplaces=markets))
+
+
+async def owes_nothing(here: Answering) -> bool:
+    return not await here.database.fetchval("SELECT count(*) FROM obligations WHERE closed_at IS NULL")
 
 
 async def test_an_acceptor_that_is_cut_off_again_and_again_answers_every_order_once(here: Answering) -> None:
