@@ -16,6 +16,7 @@ class Missing:
 
     kind: str
     name: str
+    """The SFCC category, empty where the product has none; or the marketplace's field."""
 
 
 def row_of(
@@ -38,7 +39,7 @@ def row_of(
         if attribute == CATEGORY:
             own = product.primary_category or ""
             if own not in categories:
-                return Missing(CATEGORY, own or "none")
+                return Missing(CATEGORY, own)
             row[field] = categories[own]
         else:
             row[field] = value_of(product, attribute, locale)

@@ -12,7 +12,7 @@ from services.catalog_publisher.pricing import full_set
 from services.catalog_publisher.sending import AGAIN_AFTER, ELIGIBLE, QUIET, Ended, Line, rejected_of
 from shared.cases import close_cases, open_case
 from shared.clock import BusinessClock
-from shared.database import Database
+from shared.database import Database, Rows
 from shared.events.catalog import Price
 from shared.mappings import Mapped, MappingTable
 from shared.mirakl.client import MiraklClient
@@ -22,6 +22,8 @@ from shared.outbox import Outbox
 
 ATTRIBUTES: Final = MappingTable("attribute", Mapped)
 """SFCC's attribute to the marketplace's field (PM11), or to a column of its offers: `offer:leadtime-to-ship`."""
+OFFER: Final = "offer:"
+"""Before a column of offers, where an attribute does not go to a field."""
 OFFER_COLUMNS: Final = {
     "leadtime-to-ship": "leadtime_to_ship_days",
     "logistic-class": "logistic_class_code",
@@ -34,8 +36,8 @@ NEW: Final = "11"
 """The condition of a new article (OF61)."""
 MOST_CREATED: Final = 500
 MOST_PRICED: Final = 10_000
-ONE_BY_ONE: Final = 100
-"""So many offers are read by their SKUs; for more, all offers are read page by page."""
+ON_A_PAGE: Final = 100
+"""Offers on a page of OF21."""
 MOST_CHANGED: Final = 5_000
 MOST_TRIED: Final = 20
 STOCK_RESET: Final = "offer-change-resets-stock"
@@ -136,6 +138,8 @@ class Pricing:
             now - AGAIN_AFTER,
             MOST_PRICED,
         )
+        if not rows:
+            return []
         due = {row["shop_sku"]: row for row in rows}
         lines: list[Line] = []
         async with aclosing(self._read(client, list(due))) as offers:
@@ -152,8 +156,12 @@ class Pricing:
         return lines
 
     async def _read(self, client: MiraklClient, skus: Sequence[str]) -> AsyncGenerator[Offer, None]:
-        """These offers among others. One that a shifting page hides has its turn in the next round."""
-        for sku in skus if len(skus) <= ONE_BY_ONE else ("",):
+        """These offers, by the fewest calls: each by its SKU, or all of the shop's page by page. One that a shifting
+        page hides has its turn in the next round."""
+        count: int = await self.database.fetchval(
+            "SELECT count(*) FROM offers WHERE (marketplace, shop) = ($1, $2) AND there", *self.shop.pair
+        )
+        for sku in skus if len(skus) <= -(-count // ON_A_PAGE) else ("",):
             async with aclosing(client.list_offers(sku=sku)) as pages:
                 async for page in pages:
                     for offer in page.offers:
@@ -208,13 +216,16 @@ class Changing:
     """Offers whose attributes are not what SFCC's product says, one column of OF01 at a time.
 
     That a column which is not in the file stays untouched is what operators say, not what the contract says. So on
-    every marketplace one offer with stock goes first, and its stock is read back before any other follows.
+    every marketplace one offer with stock goes first, and its stock is read back before any other follows. Only the
+    same number as before proves anything: stock has its own ways (STO01, a sale) and may come or go meanwhile.
     """
 
     shop: ShopKey
     outbox: Outbox
     clock: BusinessClock
     operation: str = "OF01"
+    _trial: tuple[str, int] | None = None
+    """The offer that goes first, and its quantity."""
 
     async def pick(self, client: MiraklClient) -> Sequence[Line]:
         """Of the first mapped column that differs somewhere: the value, written as the file is to hold it."""
@@ -235,15 +246,7 @@ class Changing:
         for line in lines[:MOST_TRIED]:
             quantity = await self._quantity(client, line.sku)
             if quantity:
-                await self.outbox.database.execute(
-                    """INSERT INTO trials (marketplace, shop, shop_sku, quantity, at) VALUES ($1, $2, $3, $4, $5)
-                       ON CONFLICT (marketplace) DO UPDATE SET shop = excluded.shop, shop_sku = excluded.shop_sku,
-                           quantity = excluded.quantity, at = excluded.at, left_alone = NULL""",
-                    *self.shop.pair,
-                    line.sku,
-                    quantity,
-                    self.clock.now(),
-                )
+                self._trial = line.sku, quantity
                 return [line]
         return []
 
@@ -255,10 +258,7 @@ class Changing:
 
     async def _differing(self) -> Sequence[Line]:
         now, database = self.clock.now(), self.outbox.database
-        for attribute, to in sorted((await ATTRIBUTES.all(database, self.shop.marketplace)).items()):
-            column = to.right.removeprefix("offer:")
-            if to.right == column or column not in OFFER_COLUMNS:
-                continue
+        for attribute, column in await mapped_columns(database, self.shop.marketplace):
             rows = await database.fetch(
                 f"""SELECT o.shop_sku, o.product_id, p.content #>> ARRAY['attributes', $3, '0'] AS value
                     FROM offers AS o JOIN products AS p ON p.product_id = o.product_id
@@ -291,6 +291,15 @@ class Changing:
     async def send(self, client: MiraklClient, lines: Sequence[Line], number: int) -> str:
         """NORMAL, with the SKU and the one column. A file that equals an earlier one may be taken for that one, so
         every other file says `update` where saying nothing means the same."""
+        if self._trial is not None:
+            await self.outbox.database.execute(
+                """INSERT INTO trials (marketplace, shop, shop_sku, quantity, at) VALUES ($1, $2, $3, $4, $5)
+                   ON CONFLICT (marketplace) DO UPDATE SET shop = excluded.shop, shop_sku = excluded.shop_sku,
+                       quantity = excluded.quantity, at = excluded.at, left_alone = NULL""",
+                *self.shop.pair,
+                *self._trial,
+                self.clock.now(),
+            )
         columns = list(lines[0].payload)
         again: dict[str, str] = {"update-delete": "update"} if number % 2 else {}
         rows: list[dict[str, Any]] = [line.payload | again for line in lines]
@@ -310,20 +319,31 @@ class Changing:
         )
         if trial is None:
             return
-        sku = trial["shop_sku"]
+        sku, before = trial["shop_sku"], trial["quantity"]
         proven = not ended.failed and sku not in ended.rejected
-        kept = bool(await self._quantity(client, sku)) if proven else None
+        after = await self._quantity(client, sku) if proven else None
         about = f"marketplace/{self.shop.marketplace}"
         async with self.outbox.transaction() as tx:
-            if kept is None:
+            if after not in (before, 0):
+                # Refused, gone, sold or stocked up meanwhile: another offer goes first.
                 await tx.execute("DELETE FROM trials WHERE marketplace = $1", self.shop.marketplace)
                 return
+            kept = after == before
             await tx.execute("UPDATE trials SET left_alone = $2 WHERE marketplace = $1", self.shop.marketplace, kept)
             if kept:
                 await close_cases(tx, about=about, code=STOCK_RESET, explanation="An offer kept its stock.")
             else:
-                facts = {"shop SKU": sku, "quantity before": str(trial["quantity"]), "quantity after": "0"}
+                facts = {"shop SKU": sku, "quantity before": str(before), "quantity after": "0"}
                 await open_case(tx, STOCK_RESET, about=about, marketplace=self.shop.marketplace, facts=facts)
+
+
+async def mapped_columns(rows: Rows | Database, marketplace: str) -> list[tuple[str, str]]:
+    """SFCC attributes that go to a column of offers which we keep, each with that column."""
+    lines = await ATTRIBUTES.all(rows, marketplace)
+    columns = [
+        (attribute, to.right.removeprefix(OFFER)) for attribute, to in lines.items() if to.right.startswith(OFFER)
+    ]
+    return sorted((attribute, column) for attribute, column in columns if column in OFFER_COLUMNS)
 
 
 _DIGEST: Final = "$7 || '=' || (p.content #>> ARRAY['attributes', $3, '0'])"

@@ -12,6 +12,7 @@ import aiohttp
 import structlog
 
 from services.catalog_publisher.baseline import Baseline
+from services.catalog_publisher.closing import close_overtaken
 from services.catalog_publisher.errands import Changing, Creating, Pricing
 from services.catalog_publisher.listing import Listing
 from services.catalog_publisher.mapped import CatalogueTerms, ShopKey
@@ -83,7 +84,10 @@ class Keeping:
         await listing.look_up(client)
         await baseline.match_again()
         await baseline.ask()
-        await self.send(client, await baseline.terms())
+        terms = await baseline.terms()
+        async with self.outbox.transaction() as tx:
+            await close_overtaken(tx, baseline.key, terms)
+        await self.send(client, terms)
 
     async def send(self, client: MiraklClient, terms: CatalogueTerms) -> None:
         """Bring the marketplace's offers to where SFCC's products are."""

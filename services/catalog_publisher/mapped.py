@@ -21,6 +21,7 @@ from shared.rules import Rule
 from shared.settings import ShopSettings
 
 UNMAPPED: Final = "offer-sku-unmapped"
+_LONGEST_FACT: Final = 400
 MOST_ASKED: Final = 200
 """Open questions per shop: whoever has mapped these is asked for the next ones."""
 
@@ -239,11 +240,21 @@ async def ask(tx: Transaction, shop: ShopKey) -> int:
             facts={
                 "shop SKU": row["shop_sku"],
                 **({"marketplace's product": row["product_sku"]} if row["product_sku"] else {}),
-                **({"EAN": same[0][1], "SFCC products with this EAN": ", ".join(sorted(p for p, _ in same))[:400]}
-                   if same else {}),
+                **({"EAN": same[0][1], "candidates": _listed(sorted(p for p, _ in same))} if same else {}),
             },
         )  # fmt: skip
     return len(rows)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """As many of the names as a fact shows, whole: each is offered to the person as a choice."""
+    shown = ""
+    for name in names:
+        longer = f"{shown}, {name}" if shown else name
+        if len(longer) > _LONGEST_FACT:
+            break
+        shown = longer
+    return shown
 
 
 def _mapped(

@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from services.catalog_publisher.content import Missing, row_of
-from services.catalog_publisher.errands import ATTRIBUTES
+from services.catalog_publisher.errands import ATTRIBUTES, OFFER
 from services.catalog_publisher.mapped import ShopKey
 from services.catalog_publisher.sending import AGAIN_AFTER, ELIGIBLE, QUIET, Ended, Line
 from shared.cases import close_cases, open_case
@@ -65,12 +65,15 @@ class Introducing:
         """Nothing before people have said where SFCC's attributes go; what cannot be sent is asked about by cause."""
         database = self.outbox.database
         lines = await ATTRIBUTES.all(database, self.shop.marketplace)
-        fields = {name: to.right for name, to in lines.items() if not to.right.startswith("offer:")}
+        fields = {name: to.right for name, to in lines.items() if not to.right.startswith(OFFER)}
         last = await database.fetchval(
             "SELECT max(started_at) FROM imports WHERE (marketplace, shop, operation) = ($1, $2, 'P41')",
             *self.shop.pair,
         )
-        if not fields or (last is not None and last + GAP > self.clock.now()):
+        if not fields:
+            await self._ask({}, everything=True)
+            return []
+        if last is not None and last + GAP > self.clock.now():
             return []
         found: list[Line] = []
         missing: dict[Missing, str] = {}
@@ -127,7 +130,7 @@ class Introducing:
                     about=f"{one.kind}/{shop}/{one.name}"[:400],
                     marketplace=self.shop.marketplace,
                     shop=self.shop.shop,
-                    facts={"missing": f"{one.kind} {one.name}"[:400], "for example": example},
+                    facts={"missing": f"{one.kind} {one.name or 'in SFCC'}"[:400], "for example": example},
                 )
                 for one, example in sorted(missing.items(), key=lambda pair: (pair[0].kind, pair[0].name))
             ]

@@ -9,6 +9,7 @@ from sandbox.sfcc.catalogue import gtin
 from sandbox.sfcc.config import ProductConfig
 from shared.events.catalog import OfferMapped, OfferPublished, OfferUnmapped, ProductPublished, ProductSubmitted
 from tests.services.catalog_publisher.kit import ground, until
+from tests.services.control_room.visitor import mapping_page
 
 
 def product(number: int, *, price: str = "19.90", ean: bool = True) -> ProductConfig:
@@ -36,7 +37,7 @@ async def test_on_first_connection_every_offer_is_mapped_or_asked_about_and_a_ma
         async with here.service():
             await until(lambda: asked(2))
             by_about = {case["about"].rpartition("/")[2]: case["opened"] for case in await here.cases()}
-            assert by_about["OLD-2"]["facts"]["SFCC products with this EAN"] == "P2"
+            assert by_about["OLD-2"]["facts"]["candidates"] == "P2"
             assert "EAN" not in by_about["OTHER"]["facts"]
             assert await here.mapped() == {"P1": ("P1", 1, "same-sku")}
 
@@ -56,20 +57,26 @@ async def test_on_first_connection_every_offer_is_mapped_or_asked_about_and_a_ma
 async def test_a_product_that_the_marketplace_does_not_know_is_sent_and_offered_once_it_is_taken(
     kafka_bootstrap: str, database_url: str, tmp_path: Path
 ) -> None:
-    async with ground(kafka_bootstrap, database_url, tmp_path, products=[product(50)]) as here:
+    async with (
+        ground(kafka_bootstrap, database_url, tmp_path, products=[product(50)]) as here,
+        mapping_page(database_url, tmp_path) as on_the_page,
+    ):
+
+        async def map_line(kind: str, left: str, right: str) -> None:
+            await here.put(await on_the_page(here.market, kind, left, right))
 
         async def asked(*about: str) -> bool:
             return [case["about"].partition("/")[0] + "/" + case["about"].rpartition("/")[2]
                     for case in await here.cases()] == list(about)  # fmt: skip
 
         for attribute, field in (("id", "shop_sku"), ("ean", "ean"), ("category", "category")):
-            await here.map_line("attribute", attribute, field)
+            await map_line("attribute", attribute, field)
         async with here.service():
             await until(lambda: asked("category/all"))
-            await here.map_line("category", "all", "coffee")
+            await map_line("category", "all", "coffee")
             await until(lambda: asked("attribute/title"))
             assert here.calls("P41") == 0
-            await here.map_line("attribute", "name", "title")
+            await map_line("attribute", "name", "title")
 
             async def offered() -> bool:
                 return (await here.mapped()).get("P50") == ("P50", 1, "same-sku")

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
 
 from services.control_room.pages import Room
-from tests.kit.pages import PASSWORD
+from shared.codec import decode
+from shared.envelope import from_record
+from shared.events.control import MappingSet
+from shared.outbox import decode_headers
+from tests.kit.flow import FixedClock
+from tests.kit.pages import PASSWORD, make_room, people_file, room_database
 
 
 @dataclass
@@ -85,3 +91,26 @@ async def visit(room: Room, login: str | None = None) -> AsyncIterator[Visitor]:
             answer = await visitor.sign_in(login)
             assert answer.status == 303
         yield visitor
+
+
+Mapper = Callable[[str, str, str, str], Awaitable[MappingSet]]
+
+
+@asynccontextmanager
+async def mapping_page(database_url: str, people: Path, login: str = "olga") -> AsyncIterator[Mapper]:
+    """Fill in the page of a mapping table: marketplace, kind, left and right to the event that it published."""
+    async with room_database(database_url) as database:
+        async with visit(make_room(database, people_file(people), FixedClock()), login) as visitor:
+
+            async def set_line(marketplace: str, kind: str, left: str, right: str) -> MappingSet:
+                page = f"/mappings/{kind}"
+                said = await visitor.fill_in(page, page, marketplace=marketplace, left=left, right=right)
+                assert f"{left} is mapped to {right}" in said
+                row = await database.fetchrow("SELECT headers, value FROM outbox ORDER BY position DESC LIMIT 1")
+                assert row is not None
+                envelope, value = from_record(decode_headers(row["headers"]), row["value"])
+                event = decode(envelope.type, value)
+                assert isinstance(event, MappingSet)
+                return event
+
+            yield set_line

@@ -14,8 +14,8 @@ from services.finance_ledger import booking
 from services.finance_ledger.posting import RECEIVABLE
 from services.finance_ledger.reading import Reading
 from shared.clock import jump
-from shared.events.control import MappingSet
 from shared.events.finance import LedgerEntryPosted, OrderNetChanged, PayoutReconciled, PayoutReported
+from tests.services.control_room.visitor import mapping_page
 from tests.services.finance_ledger.kit import Ledger, config, ledger, money, until
 
 
@@ -85,7 +85,9 @@ async def test_a_crash_in_the_middle_of_a_page_posts_nothing_twice_and_loses_not
     assert [row["residual"] for row in await here.payouts()] == [0]
 
 
-async def test_a_type_that_nobody_knows_stands_in_suspense_until_finance_names_its_account(here: Ledger) -> None:
+async def test_a_type_that_nobody_knows_stands_in_suspense_until_finance_names_its_account(
+    here: Ledger, database_url: str, tmp_path: Path
+) -> None:
     await here.sell()
     await here.charge("SELLER_PENALTY_FEE", "2.50")
     shop = here.ground.mirakl.markets["alpha"].shops[2001]
@@ -97,16 +99,8 @@ async def test_a_type_that_nobody_knows_stands_in_suspense_until_finance_names_i
     assert [row["residual"] for row in await here.payouts()] == [0]
     assert await here.cases() == ["ledger-type-unknown"]
 
-    await here.tell(
-        MappingSet(
-            marketplace=here.market,
-            kind="account",
-            left="NEW_FEE",
-            right="marketing-fees",
-            by="p-1",
-            at=here.clock.now(),
-        )
-    )
+    async with mapping_page(database_url, tmp_path, "finn") as on_the_page:
+        await here.tell(await on_the_page(here.market, "account", "NEW_FEE", "marketing-fees"))
     balances = await here.balances()
     assert "suspense" not in balances
     assert balances["marketing-fees"] == Decimal("2.50")
