@@ -37,6 +37,8 @@ _WAITER_SECONDS: Final = 4.0
 _LOOK_AGAIN_SECONDS: Final = 1.0
 _GRACE_SECONDS: Final = 10.0
 _BLOCKED_WITHOUT_WORD_SECONDS: Final = 60.0
+_RARE_SECONDS: Final = 3_600.0
+_IN_VAIN_SECONDS: Final = 600.0
 _OBJECTS_KEPT: Final = timedelta(days=1)
 _WARN_GAP: Final = 0.2
 _THROTTLE_GAP: Final = 1.0
@@ -121,6 +123,18 @@ def is_urgent(operation: Operation, purpose: Purpose) -> bool:
     return operation.repeat == "reading" and purpose in ("deadline", "interactive")
 
 
+def counted_from(operation: Operation, rates: Sequence[CallRate], now: datetime, *, in_vain: bool) -> datetime:
+    """Since when a call counts that has ended at `now`.
+
+    A reading that brought nothing holds the next one back for ten minutes instead of hours: what is read once a
+    day would be missing for a day after one lost answer.
+    """
+    longest = max((rate.seconds for rate in rates), default=0.0)
+    if not in_vain or operation.repeat != "reading" or longest < _RARE_SECONDS:
+        return now
+    return now - timedelta(seconds=longest - _IN_VAIN_SECONDS)
+
+
 class CallBudget:
     """The `shared.operations.Gate` of one process, on budgets that all replicas share.
 
@@ -184,11 +198,16 @@ class CallBudget:
                 await self._hand_back(granted)
             raise
         left_at = self.clock.now()
+        in_vain = False
         try:
             yield call
+        except Transient:
+            in_vain = True
+            raise
         finally:
+            counts_at = counted_from(operation, rates, self.clock.now(), in_vain=in_vain)
             # The answer counts whatever becomes of the task that waited for it.
-            await asyncio.shield(asyncio.ensure_future(self._note_answer(call, about, granted, left_at)))
+            await asyncio.shield(asyncio.ensure_future(self._note_answer(call, about, granted, left_at, counts_at)))
 
     # Slots --------------------------------------------------------------------------------------
 
@@ -346,7 +365,9 @@ class CallBudget:
 
     # Answers ------------------------------------------------------------------------------------
 
-    async def _note_answer(self, call: Call, about: str, granted: int | None, left_at: datetime) -> None:
+    async def _note_answer(
+        self, call: Call, about: str, granted: int | None, left_at: datetime, counts_at: datetime
+    ) -> None:
         if call.operation.tells_load and (call.load is not None or call.account in self._loaded):
             await self._note_load(call, left_at)
         now = self.clock.now()
@@ -367,7 +388,9 @@ class CallBudget:
                     )
                 if granted is not None:
                     await rows.execute(
-                        "UPDATE bridge.calls SET answered_at = $2 WHERE id = $1 AND answered_at IS NULL", granted, now
+                        "UPDATE bridge.calls SET answered_at = $2 WHERE id = $1 AND answered_at IS NULL",
+                        granted,
+                        counts_at,
                     )
 
         if blocked is not None:

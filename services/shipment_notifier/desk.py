@@ -41,6 +41,7 @@ from shared.events.keys import mapping_key
 from shared.events.shipments import ShipmentAnnounced, ShipmentHeld, ShipmentTrackingUpdated
 from shared.mappings import CARRIERS
 from shared.mirakl.client import MiraklClient
+from shared.mirakl.lookup import OrdersLookup
 from shared.mirakl.orders import Tracking
 from shared.mirakl.shipments import (
     Shipment,
@@ -77,6 +78,7 @@ OBSERVED: Final = "observe-mode"
 UNMAPPED: Final = "carrier-unmapped"
 GONE: Final = "carrier-gone"
 NOT_SHOWN: Final = "shipment-not-shown"
+LIST_UNKNOWN: Final = "carriers-unknown"
 _ASKS: Final = {
     "no-tracking": "shipment-without-tracking",
     "not-in-order": "parcel-not-expected",
@@ -128,12 +130,14 @@ class Desk:
     database: Database
     shops: Mapping[Key, ShopSettings]
     mirakl: Mapping[Key, MiraklClient]
+    lookups: Mapping[Key, OrdersLookup] = field(init=False)
     announce: Kind[Announce] = field(init=False)
     track: Kind[Track] = field(init=False)
     track_shipment: Kind[Track] = field(init=False)
     ship: Kind[Ship] = field(init=False)
 
     def __post_init__(self) -> None:
+        self.lookups = {key: OrdersLookup(client) for key, client in self.mirakl.items()}
         self.announce = Kind(
             "announce-shipment", "unguarded", Announce, self.create_shipment, self.announced, self.find_shipment,
             timeout_seconds=60.0, quiet_seconds=120.0, retry=PATIENT, given_up_case=None,
@@ -205,6 +209,7 @@ class Desk:
         await owe_all(tx, owed)
         await store.note_used(tx, used, tx.time)
         await store.write(tx, after, waits, look_at)
+        await _close_shown(tx, after)
         for name in sorted(doubted):
             await store.doubt(tx, name, tx.time)
 
@@ -483,10 +488,8 @@ class Desk:
             shown = await self.shipments_of(payload.marketplace, payload.shop, [payload.order_id])
             there = any(one.id == payload.shipment_id and same(one.tracking, payload.told) for one in shown)
         else:
-            page = await self._client(payload).read_orders([payload.order_id])
-            there = any(
-                same_on_order(one.shipping_tracking, one.shipping_carrier_code, payload.told) for one in page.orders
-            )
+            one = await self.lookups[payload.marketplace, payload.shop].get(payload.order_id)
+            there = one is not None and same_on_order(one.shipping_tracking, one.shipping_carrier_code, payload.told)
         return Happened() if there else Absent()
 
     async def tracked(self, settled: Settled[Track], tx: Transaction) -> None:
@@ -515,8 +518,8 @@ class Desk:
         known = await store.read(self.database, (payload.marketplace, payload.order_id))
         if known is not None and known.state in SHIPPED:
             return Happened()
-        page = await self._client(payload).read_orders([payload.order_id])
-        return Happened() if any(one.order_state in SHIPPED for one in page.orders) else Absent()
+        one = await self.lookups[payload.marketplace, payload.shop].get(payload.order_id)
+        return Happened() if one is not None and one.order_state in SHIPPED else Absent()
 
     async def shipped(self, settled: Settled[Ship], tx: Transaction) -> None:
         """Mirakl has answered, and is to show it yet; or it was refused."""
@@ -578,7 +581,10 @@ class Desk:
         return (await store.lock(tx, [key]))[key]
 
     def _client(self, payload: Announce | Track | Ship) -> MiraklClient:
-        return self.mirakl[payload.marketplace, payload.shop]
+        """For what writes: a shop that was turned back to `observe` is told nothing."""
+        key = payload.marketplace, payload.shop
+        self.shops[key].must_be_live(NOTIFIER)
+        return self.mirakl[key]
 
 
 # What Mirakl shows -----------------------------------------------------------------------------------
@@ -724,6 +730,16 @@ def same_on_order(tracking_number: str | None, carrier_code: str | None, told: T
     return (tracking_number or None) == told.tracking_number and (carrier_code or None) == told.carrier_code
 
 
+async def _close_shown(tx: Transaction, orders: Sequence[Order]) -> None:
+    """Close the questions about orders of which everything is shown by now, whoever it was that told so."""
+    about = [f"order/{one.key}" for one in orders if not any(parcel.sent_at for parcel in one.parcels)]
+    asked = await tx.fetch(
+        "SELECT about FROM cases WHERE code = $1 AND about = ANY($2) AND closed_at IS NULL", NOT_SHOWN, about
+    )
+    for row in asked:
+        await close_cases(tx, about=row["about"], code=NOT_SHOWN, explanation="It is shown.")
+
+
 # Small things ----------------------------------------------------------------------------------------
 
 
@@ -776,6 +792,11 @@ def _awaits_list(order: Order, hold: Hold, platform: Platform | None, now: datet
 def hold_ref(order: Order) -> str:
     """What a person decides on where an order's parcels wait for one."""
     return f"hold/{NOTIFIER}/{order.key}"
+
+
+def list_ref(marketplace: str) -> str:
+    """A marketplace's list of carriers."""
+    return f"carriers/{marketplace}"
 
 
 def _mapping(marketplace: str, left: str) -> str:

@@ -14,7 +14,7 @@ from opentelemetry.trace import SpanKind
 from services.shipment_notifier import store
 from services.shipment_notifier.announcing import with_facts, with_parcel, with_word
 from services.shipment_notifier.carriers import Found, Unknown, resolve
-from services.shipment_notifier.desk import GONE, UNMAPPED, Desk, ask_for_carrier, hold_ref
+from services.shipment_notifier.desk import GONE, LIST_UNKNOWN, UNMAPPED, Desk, ask_for_carrier, hold_ref, list_ref
 from services.shipment_notifier.model import UNDER_WAY, Order
 from services.shipment_notifier.store import Key, Platform
 from shared import mappings, rules
@@ -169,6 +169,7 @@ async def take_list(tx: Transaction, marketplace: str, platform: Platform, chang
     # Orders are locked before their marketplace, here as everywhere.
     await store.call_up_all(tx, marketplace, tx.time)
     await store.keep_platform(tx, marketplace, platform)
+    await close_cases(tx, about=list_ref(marketplace), code=LIST_UNKNOWN, explanation="The list was read.")
     mapped = await CARRIERS.all(tx, marketplace)
     used = await store.used(tx, marketplace, tx.time - IN_USE)
     prefix = f"mapping/{marketplace}/{CARRIERS.kind}/"

@@ -138,13 +138,14 @@ async def called_up(rows: Rows, now: datetime, *, limit: int) -> list[Key]:
     return [(row["marketplace"], row["order_id"]) for row in found]
 
 
-async def still_open(database: Database, marketplace: str, shop: str, *, limit: int) -> list[Order]:
-    """Orders of which the marketplace has been told something that it has not shown yet, the oldest first."""
+async def still_open(database: Database, marketplace: str, shop: str, after: str, *, limit: int) -> list[Order]:
+    """Orders of which the marketplace has been told something that it has not shown yet, by id, `after` one of them."""
     found = await database.fetch(
-        """SELECT data FROM orders WHERE marketplace = $1 AND shop = $2 AND open_since IS NOT NULL
-           ORDER BY open_since LIMIT $3""",
+        """SELECT data FROM orders WHERE marketplace = $1 AND shop = $2 AND open_since IS NOT NULL AND order_id > $3
+           ORDER BY order_id LIMIT $4""",
         marketplace,
         shop,
+        after,
         limit,
     )
     return [_order(row["data"]) for row in found]

@@ -15,14 +15,14 @@ import structlog
 from services.shipment_notifier import store
 from services.shipment_notifier.announcing import SHIPPED
 from services.shipment_notifier.carriers import Listed, changes
-from services.shipment_notifier.desk import NOT_SHOWN, Desk, prove_order, prove_shipments
+from services.shipment_notifier.desk import LIST_UNKNOWN, NOT_SHOWN, Desk, list_ref, prove_order, prove_shipments
 from services.shipment_notifier.following import AT_ONCE, Following, take_list
 from services.shipment_notifier.model import Order
 from services.shipment_notifier.store import Key, Platform
 from services.shipment_notifier.warehouse import SeenParcel, has_left, news, whose
 from shared.breaker import Breaker
 from shared.budget import NoSlot
-from shared.cases import close_cases, open_case
+from shared.cases import open_case
 from shared.clients import SFCC_ACCOUNT
 from shared.clock import BusinessClock
 from shared.cursors import Cursor, move_cursor, read_cursor
@@ -51,6 +51,7 @@ ORDERS_EVERY: Final = timedelta(minutes=3)
 """OR11 may be asked once a minute, and order-ingestor needs that; what it reads says most of it."""
 ORDERS_AFTER: Final = timedelta(minutes=3)
 NOT_SHOWN_AFTER: Final = timedelta(hours=1)
+UNKNOWN_AFTER: Final = timedelta(minutes=10)
 _seen: Final = msgspec.json.Decoder(dict[str, SeenParcel]).decode
 
 
@@ -242,6 +243,17 @@ class Platforms:
                 waits.append(min(slot or TRY_AGAIN_SECONDS, LONGEST_WAIT_SECONDS))
         self._not_before = self.ground.clock.now() + timedelta(seconds=min(waits))
         await self._say_in_vain(known)
+        if known is None:
+            await self._ask_about_unknown()
+
+    async def _ask_about_unknown(self) -> None:
+        """Without any list nothing can be announced: parcels must not wait for that in silence."""
+        async with self.ground.outbox.transaction() as tx:
+            waits = await tx.fetchval("SELECT min(dispatched_at) FROM orders WHERE marketplace = $1", self.marketplace)
+            if waits is not None and waits <= tx.time - UNKNOWN_AFTER:
+                facts = {"a parcel waits since": waits.isoformat()}
+                about = list_ref(self.marketplace)
+                await open_case(tx, LIST_UNKNOWN, about=about, marketplace=self.marketplace, facts=facts)
 
     async def _say_in_vain(self, known: Platform | None) -> None:
         """Whoever waits for the list asks with the one that is known."""
@@ -288,6 +300,8 @@ class Proofs:
     ground: Ground
     beat: Callable[[], None]
     _orders_at: datetime | None = field(default=None)
+    _last: str = ""
+    """Where the last look ended, if there was more."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look until `stop`."""
@@ -298,13 +312,14 @@ class Proofs:
         """Look at what is open: shipments at once, orders when order-ingestor's reading has not told it."""
         name, shop = self.shop.marketplace_name, self.shop.shop_id
         database, account = self.ground.outbox.database, self.shop.account
-        found = await store.still_open(database, name, shop, limit=LONGEST_LIST)
+        found = await store.still_open(database, name, shop, self._last, limit=LONGEST_LIST)
         unknown = sorted({payload.order_id for _, payload in await self.desk.unknown(database, account)})
         if unknown:
             shown = await self.desk.shipments_of(name, shop, unknown)
             async with self.ground.outbox.transaction() as tx:
                 await self.desk.settle_found(tx, account, shown)
         if not found:
+            self._last = ""
             return
         now = self.ground.clock.now()
         platform = (await store.platforms(database, [name])).get(name)
@@ -331,20 +346,19 @@ class Proofs:
                 ),
             )
         await self._ask_about_late()
+        # Those that stay open must not hide what came after them.
+        self._last = found[-1].order_id if len(found) == LONGEST_LIST else ""
 
     async def _prove(self, order_ids: Sequence[str], prove: Callable[[Any, Order], Order]) -> None:
         async with self.ground.outbox.transaction() as tx:
             orders = await store.lock(tx, [(self.shop.marketplace_name, order_id) for order_id in order_ids])
             proven = [prove(tx, order) for order in orders.values()]
             await self.desk.go_on(tx, proven)
-            for order in proven:
-                if not any(one.sent_at for one in order.parcels):
-                    await close_cases(tx, about=f"order/{order.key}", code=NOT_SHOWN, explanation="It is shown.")
 
     async def _ask_about_late(self) -> None:
         name, shop = self.shop.marketplace_name, self.shop.shop_id
         now = self.ground.clock.now()
-        found = await store.still_open(self.ground.outbox.database, name, shop, limit=LONGEST_LIST)
+        found = await store.still_open(self.ground.outbox.database, name, shop, self._last, limit=LONGEST_LIST)
         late = [order for order in found if _open_since(order) <= now - NOT_SHOWN_AFTER]
         if not late:
             return

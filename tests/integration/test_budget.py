@@ -13,6 +13,7 @@ import pytest
 from shared import budget as budgets
 from shared.budget import MARGIN, CallBudget, NoSlot, Wait
 from shared.clock import ManualClock
+from shared.errors import Transient
 from shared.leases import Lease, LeaseLost, working_under
 from shared.operations import Call, CallRate, Operation, Purpose
 from tests.kit.flow import NOW
@@ -22,6 +23,7 @@ SHOP = "worten-pt/2034"
 OR11 = Operation("OR11", "mirakl", "reading", rates=(CallRate(1, 60),), partner_rates=(CallRate(1, 900),))
 STO02 = Operation("STO02", "mirakl", "reading", rates=(CallRate(1, 15),), per_object=True)
 OR21 = Operation("OR21", "mirakl", "guarded")
+SH21 = Operation("SH21", "mirakl", "reading", rates=(CallRate(1, 86_400),))
 
 
 class Replicas:
@@ -178,6 +180,23 @@ async def test_retry_after_beyond_our_patience_is_told_at_once(replicas: Replica
         with pytest.raises(NoSlot) as caught:
             await replicas.call(gate, "two", operation)
         assert caught.value.retry_seconds == pytest.approx(3_600, abs=1)
+
+
+async def test_a_daily_reading_that_brought_nothing_is_tried_again_soon_and_one_that_did_tomorrow(
+    replicas: Replicas,
+) -> None:
+    def lost(call: Call) -> None:
+        raise Transient("no whole answer")
+
+    gate = replicas.gate(patience_seconds=1_200.0)
+    with pytest.raises(Transient, match="no whole answer"):
+        await replicas.call(gate, "lost", SH21, answer=lost)
+    async with running(replicas.call(gate, "again", SH21)):
+        await replicas.until_left(2, step_seconds=20)
+    (_, first), (_, second) = replicas.left
+    assert timedelta(seconds=600) < second - first < timedelta(seconds=660)
+    with pytest.raises(NoSlot):
+        await replicas.call(gate, "too soon", SH21)
 
 
 async def test_a_slot_that_is_not_used_within_a_second_lapses(

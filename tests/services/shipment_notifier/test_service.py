@@ -5,10 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
+from msgspec import structs
 
+from services.shipment_notifier import store
+from services.shipment_notifier.__main__ import desk_of
+from services.shipment_notifier.desk import Ship
+from services.shipment_notifier.model import Order, Parcel
+from shared.cases import open_case
+from shared.clock import BusinessClock
+from shared.errors import Transient
 from shared.events.control import OperatorDecidedHold
 from shared.events.shipments import (
     DispatchedLine,
@@ -17,6 +27,8 @@ from shared.events.shipments import (
     ShipmentAnnounced,
     ShipmentTrackingUpdated,
 )
+from shared.http import open_session
+from shared.outbox import Outbox
 from shared.topics import NOTIFIER
 from tests.services.order_ingestor.kit import SECRETS
 from tests.services.shipment_notifier.kit import Room, until
@@ -179,6 +191,73 @@ async def test_a_refused_announcement_waits_for_something_new(here: Room, operat
 
     assert await here.cases() == []
     assert [one.told.tracking_number for one in await here.parcels(order_id) if one.told] == ["BETTER"]
+
+
+async def test_many_lost_answers_are_looked_up_together(here: Room) -> None:
+    ids = await here.orders(8)
+    fault = {"kind": "cut_after_effect", "operation": "OR24", "count": len(ids)}
+    await here.ground.control(here.ground.mirakl_url, "POST", "/faults", fault)
+
+    async with here.service():
+        for order_id in ids:
+            await here.ship(order_id)
+        await until(lambda: here.all_announced(*ids))
+
+    by_id = [one for one in await here.calls("OR11") if "order_ids" in one["query"]]
+    assert len(by_id) < len(ids) / 2
+    assert len(await here.calls("OR24")) == len(ids)
+
+
+async def test_what_a_shop_is_owed_waits_while_it_is_only_observed(here: Room) -> None:
+    [order_id] = await here.orders()
+    shops = {(one.marketplace_name, one.shop_id): one for one in here.settings.shops}
+    key = here.ground.market, "2001"
+    watched = replace(shops[key], shop=msgspec.structs.replace(shops[key].shop, mode="observe"))
+    clock = BusinessClock()
+    await clock.synchronize(here.database)
+    async with open_session() as session:
+        desk = desk_of(here.database, clock, here.settings, session)
+        desk.shops = shops | {key: watched}
+        with pytest.raises(Transient, match="observes"):
+            await desk.ship_order(Ship(marketplace=key[0], shop=key[1], order_id=order_id), None)  # type: ignore[arg-type]
+    assert await here.calls("OR24") == []
+
+
+async def test_orders_that_stay_open_do_not_hide_those_after_them_and_what_is_shown_closes_its_question(
+    here: Room,
+) -> None:
+    market, now = here.ground.market, here.ground.mirakl.clock.now()
+    sent = Parcel(parcel_id="p", dispatched_at=now, stage="sent", sent_at=now)
+    orders = [Order(marketplace=market, order_id=f"O-{n}", shop="2001", parcels=(sent,)) for n in range(3)]
+    clock = BusinessClock()
+    await clock.synchronize(here.database)
+    outbox = Outbox(here.database, NOTIFIER, clock)
+    async with open_session() as session, outbox.transaction() as tx:
+        await store.claim(tx, [(market, one.order_id) for one in orders])
+        await store.write(tx, orders, {}, {})
+        await open_case(tx, "shipment-not-shown", about=f"order/{orders[0].key}", marketplace=market, shop="2001")
+
+    async def page(after: str) -> list[str]:
+        return [one.order_id for one in await store.still_open(here.database, market, "2001", after, limit=2)]
+
+    assert [await page(""), await page("O-1")] == [["O-0", "O-1"], ["O-2"]]
+    async with open_session() as session, outbox.transaction() as tx:
+        desk = desk_of(here.database, clock, here.settings, session)
+        shown = structs.replace(orders[0], parcels=(structs.replace(sent, stage="announced", sent_at=None),))
+        await desk.go_on(tx, [shown])
+    assert await here.cases() == []
+
+
+async def test_parcels_do_not_wait_in_silence_for_a_list_that_was_never_read(here: Room) -> None:
+    fault = {"kind": "status", "operation": "SH21", "count": 9, "status": 503}
+    await here.ground.control(here.ground.mirakl_url, "POST", "/faults", fault)
+    [order_id] = await here.orders()
+
+    async with here.service():
+        await here.ship(order_id)
+        await until(lambda: here.case("carriers-unknown"))
+        await until(lambda: here.all_announced(order_id))
+        await until(lambda: no_cases(here))
 
 
 async def test_a_kill_between_a_call_and_its_note_makes_no_second_dispatch(here: Room, tmp_path: Path) -> None:
