@@ -95,10 +95,7 @@ class Service:
         )
         self.consumers.append(consumer)
         self.health.checks[group] = lambda: consumer.joined
-        if after is None:
-            self.loop(group, consumer.run)
-        else:
-            self.loop(group, partial(self._consume_after, after, consumer))
+        self.loop(group, consumer.run, after=after)
         return consumer
 
     def breaker(self, settings: ServiceSettings) -> Breaker:
@@ -107,11 +104,14 @@ class Service:
             self.database, self.clock, self.instance, keys=keys_of(settings, self.name), known=all_keys(settings)
         )
 
-    def loop(self, name: str, loop: Loop) -> None:
-        """Run this too, until the stop event is set; the first loop that fails ends the process."""
+    def loop(self, name: str, loop: Loop, *, after: Consumer | None = None) -> None:
+        """Run this too, until the stop event is set; the first loop that fails ends the process.
+
+        With `after` it begins as a consumer does that `consume` is given one for.
+        """
         if name in self.loops:
             raise ValueError(f"two loops named {name!r}: a consumer of the same service needs a name of its own")
-        self.loops[name] = loop
+        self.loops[name] = loop if after is None else partial(self._run_after, after, loop)
 
     def beat(self, loop: str, limit_seconds: float = 60.0) -> Callable[[], None]:
         """What a loop calls whenever it comes round. It is watched from its first beat on: until then
@@ -144,13 +144,14 @@ class Service:
         self.running.set()
         await run_loops(stop, mechanism | self.loops)
 
-    async def _consume_after(self, reference: Consumer, consumer: Consumer, stop: asyncio.Event) -> None:
+    async def _run_after(self, reference: Consumer, loop: Loop, stop: asyncio.Event) -> None:
         async def ends() -> Mapping[Partition, int]:
             topics = reference.handlers.topics
             partitions = [Partition(topic.name, p) for topic in topics for p in range(topic.partitions)]
             return (await edge_offsets(self.settings.kafka, partitions))[1]
 
-        await run_after(reference, ends, [consumer], stop)
+        await run_after(reference, ends, [], stop)
+        await loop(stop)
 
     async def _drop_old_claims(self, stop: asyncio.Event) -> None:
         while not stop.is_set():

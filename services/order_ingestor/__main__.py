@@ -12,7 +12,6 @@ and looked up under that number before it is ever sent a second time.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -30,13 +29,11 @@ from services.order_ingestor.polling import EVERY, Poll, pause
 from shared.budget import CallBudget
 from shared.clients import SFCC_ACCOUNT, mirakl_client, sfcc_client
 from shared.clock import BusinessClock
-from shared.consumer import Consumer, run_after
 from shared.database import Database
 from shared.errors import Transient
 from shared.http import open_session
-from shared.kafka import Partition, edge_offsets
 from shared.leases import Leases
-from shared.lifecycle import Loop, run
+from shared.lifecycle import run
 from shared.obligations import Obligations, Owed, Pace, owe_all
 from shared.service import Service, open_service
 from shared.settings import ServiceSettings, load
@@ -84,23 +81,8 @@ async def serve(
                 shop, desk.mirakl[key], intake, service.outbox, service.clock, breaker, leases,
                 service.beat(name, 600.0), every,
             )  # fmt: skip
-            service.loop(name, _after(known, service, poll.run))
+            service.loop(name, poll.run, after=known)
         await service.run(stop)
-
-
-def _after(known: Consumer, service: Service, loop: Loop) -> Loop:
-    """A loop that begins when the reference data is read: an order that overtakes its mapping raises a false case."""
-
-    async def ends() -> Mapping[Partition, int]:
-        topics = known.handlers.topics
-        partitions = [Partition(topic.name, p) for topic in topics for p in range(topic.partitions)]
-        return (await edge_offsets(service.settings.kafka, partitions))[1]
-
-    async def run_then(stop: asyncio.Event) -> None:
-        await run_after(known, ends, [], stop)
-        await loop(stop)
-
-    return run_then
 
 
 def desk_of(

@@ -99,6 +99,26 @@ async def test_a_mapping_that_found_nobody_waiting_is_noticed_within_a_minute(he
         await until(lambda: is_in(here, order_id, "created"))
 
 
+async def test_what_was_put_right_for_sfcc_is_sent_when_the_service_looks_at_open_questions_again(here: Ground) -> None:
+    await here.map_all(2001)
+    [order_id] = await here.sell(workflow="PAY_ON_SHIPMENT")
+    fault = {"kind": "status", "operation": "updateOrder", "status": 400, "body": "{}", "count": 1}
+    await here.control(here.sfcc_url, "POST", "/faults", fault)
+    async with here.service():
+        await until(lambda: is_in(here, order_id, "created"))
+        await here.act(order_id, "cancel")
+        await until(lambda: asks(here, "sfcc-order-not-updated"))
+
+    async with here.service():  # at its start, and every hour
+        await until(lambda: asks(here))
+
+    assert here.sfcc_order_of(order_id)["status"] == "cancelled"
+
+
+async def asks(here: Ground, *codes: str) -> bool:
+    return await here.cases() == list(codes)
+
+
 async def is_in(here: Ground, order_id: str, stage: str) -> bool:
     row = await here.row(order_id)
     return row is not None and bool(row["stage"] == stage)
