@@ -22,6 +22,8 @@ MOST: Final = 1_000_000_000
 DEAD_STATES: Final = frozenset({"REFUSED", "CANCELED"})
 """Orders and lines in these states will never be sent. In a state that nobody knows yet they still may: too little on
 show is put right later, too much is sold twice."""
+ENDED_STATES: Final = DEAD_STATES | {"CLOSED"}
+"""States that an order does not leave."""
 GONE_STATES: Final = frozenset({"SHIPPED", "TO_COLLECT", "RECEIVED", "CLOSED", "REFUNDED", "INCIDENT_OPEN"})
 """Those in these states have left the house, or were paid back before they did."""
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
-from services.inventory_publisher.allocation import lines_that_ask
+from services.inventory_publisher.allocation import ENDED_STATES, lines_that_ask
 from services.inventory_publisher.numbers import Numbers, OfferKey
 from services.inventory_publisher.proving import line_case
 from shared import mappings, rules
@@ -223,7 +223,7 @@ class Folding:
         await self.numbers.of_offers(tx, back, again=True)
 
     async def _adopted(self, orders: Sequence[OrderCaptured | OrderChanged], tx: Transaction) -> set[tuple[str, str]]:
-        """Orders that SFCC had before us, by marketplace and id; noted when they are captured."""
+        """Orders that SFCC had before us, by marketplace and id; noted from their capture to their end."""
         captured = [one for one in orders if isinstance(one, OrderCaptured) and one.captured_by == "adoption"]
         await tx.execute(
             """INSERT INTO adopted_orders SELECT * FROM unnest($1::text[], $2::text[]) ON CONFLICT DO NOTHING""",
@@ -236,7 +236,17 @@ class Folding:
             [one.marketplace for one in orders],
             [one.order_id for one in orders],
         )
-        return {(row["marketplace"], row["order_id"]) for row in found}
+        adopted = {(row["marketplace"], row["order_id"]) for row in found}
+        ended = [one for one in orders if one.state in ENDED_STATES and (one.marketplace, one.order_id) in adopted]
+        if ended:
+            # A line that left before it was ever kept asks for nothing: the note is not needed again.
+            await tx.execute(
+                """DELETE FROM adopted_orders AS a USING unnest($1::text[], $2::text[]) AS n(marketplace, order_id)
+                   WHERE (a.marketplace, a.order_id) = (n.marketplace, n.order_id)""",
+                [one.marketplace for one in ended],
+                [one.order_id for one in ended],
+            )
+        return adopted
 
     async def fold_decisions(self, events: Sequence[Received[OrderEvent]], tx: Transaction) -> None:
         """Keep what is reserved in OCI, in the order of the events: a later one of an order undoes an earlier."""

@@ -165,6 +165,25 @@ async def test_lines_that_left_long_ago_are_forgotten_with_their_reservations(
         assert [row["order_id"] for row in await here.database.fetch("SELECT order_id FROM reservations")] == ["O-2"]
 
 
+async def test_that_an_order_was_adopted_is_forgotten_when_it_ends_and_still_it_never_asks_for_stock(
+    kafka_bootstrap: str, database_url: str, tmp_path: Path
+) -> None:
+    async with ground(kafka_bootstrap, database_url, tmp_path) as here:
+        line = (here.skus[0], "P000001", 1)
+        async with here.service():
+            await here.put(msgspec.structs.replace(here.order(1, "SHIPPING", line), captured_by="adoption"))
+            await until(lambda: adopted_are(here, 1))
+            await here.put(here.order(1, "SHIPPED", line), here.order(1, "CLOSED", line))
+            await until(lambda: adopted_are(here, 0))
+            await here.put(here.order(1, "CLOSED", line), here.order(2, "SHIPPING", line))
+            await until(lambda: lines_are(here, 1))
+        assert await here.database.fetchval("SELECT order_id FROM order_lines") == "O-2"
+
+
+async def adopted_are(here: Ground, count: int) -> bool:
+    return bool(await here.database.fetchval("SELECT count(*) FROM adopted_orders") == count)
+
+
 async def lines_are(here: Ground, count: int) -> bool:
     return bool(await here.database.fetchval("SELECT count(*) FROM order_lines") == count)
 
