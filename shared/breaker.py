@@ -10,10 +10,10 @@ error speaks of:
   is that **work**: obligations of one kind for one account. A poll goes on at its own pace, since one
   call a minute harms nobody and nothing queues behind it; it asks for a person all the same.
 
-When its time has come one probe goes out, and its success lets everything flow again, few calls at first
-(`in_flight`). What closed off a key or a work is lifted only by an answer that grants that very key or
-operation (`shared.operations.hear`). Whoever opens a breaker opens its one case, and the same service
-closes it.
+When its time has come one probe goes out, and its success lets everything flow again: few calls at first
+(`in_flight`) where a probe had failed before, since much waits after an outage; all at once after a hiccup.
+What closed off a key or a work is lifted only by an answer that grants that very key or operation
+(`shared.operations.hear`). Whoever opens a breaker opens its one case, and the same service closes it.
 """
 
 from __future__ import annotations
@@ -253,7 +253,7 @@ class Breaker:
         rows = await tx.fetch(
             """UPDATE bridge.breakers SET failures = 0, refusals = 0, reason = '', opened_at = NULL, retry_at = NULL,
                       openings = 0, probe_holder = NULL, probe_until = NULL,
-                      reopened_at = CASE WHEN opened_at IS NULL THEN reopened_at ELSE $2 END
+                      reopened_at = CASE WHEN openings > 1 THEN $2 ELSE reopened_at END
                WHERE account = ANY($1) RETURNING account, reopened_at""",
             sorted(names),
             now,
@@ -266,7 +266,8 @@ class Breaker:
     async def _failed(
         self, tx: Transaction, name: str, proof: str | None, account: str, error: BaseException, times: int
     ) -> None:
-        at_once = proof is not None or name in self._ramps
+        again = name in self._ramps  # the outage goes on, and its end will be an outage's
+        at_once = proof is not None or again
         self._failing[name] = proof
         now = self.clock.now()
         row = await tx.fetchrow(
@@ -286,14 +287,16 @@ class Breaker:
         if row["retry_at"] is not None and row["retry_at"] > now:
             return  # Closed off already: this call was under way when that happened.
         self._probing -= {name}
+        openings = max(row["openings"], int(again))
         await tx.execute(
-            """UPDATE bridge.breakers SET opened_at = coalesce(opened_at, $2), retry_at = $3, openings = openings + 1,
+            """UPDATE bridge.breakers SET opened_at = coalesce(opened_at, $2), retry_at = $3, openings = $5,
                       probe_holder = NULL, probe_until = NULL, case_service = coalesce(case_service, $4)
                WHERE account = $1""",
             name,
             now,
-            now + timedelta(seconds=self.thresholds.pause_seconds(row["openings"])),
+            now + timedelta(seconds=self.thresholds.pause_seconds(openings)),
             tx.service,
+            openings + 1,
         )
         if row["case_service"] is None:
             await self._open_case(tx, name, account, error, row["failures"] + row["refusals"])

@@ -81,7 +81,7 @@ _ENTRIES: Final = (
             "What the title names is closed off, and nothing else. An account (a shop, or the SFCC instance) failed "
             "several times in a row: all stages wait for it. A key was refused (401): the stages that send this key "
             "wait. An operation is not permitted (403): what one service owes by it waits, its polls ask again at "
-            "their own pace. One probe at a time is sent, and after its success few calls at first."
+            "their own pace. One probe at a time is sent, and after an outage few calls at first."
         ),
         owner_team="operations",
         severity="critical",

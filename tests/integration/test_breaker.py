@@ -358,8 +358,10 @@ class Debts:
         await self.owe("OR21", self.failures)
         await self.turn(replica)
         assert await self.turn(replica) == 0
-        del self.remote.ends["OR21"]
         self.clock.advance(LATER)
+        assert await self.turn(replica) == 1, "a probe, which fails"
+        del self.remote.ends["OR21"]
+        self.clock.advance(LATER * 2)
         self.remote.calls.clear()
         self.remote.too_many.clear()
 
@@ -385,6 +387,8 @@ async def test_a_missing_permission_holds_back_that_work_alone(debts: Debts) -> 
 
     # What is lacking is given: one probe, few calls, all.
     debts.clock.advance(LATER)
+    assert await debts.turn(one) == 1, "a probe, which fails"
+    debts.clock.advance(LATER * 2)
     debts.remote.ends.clear()
     turns = [await debts.turn(one) for _ in range(5)]
     assert turns == [1, 2, 4, 8, 6]
@@ -431,6 +435,16 @@ async def test_after_an_outage_calls_begin_few_and_double_earliest_deadline_firs
     assert dues == sorted(dues)
 
 
+async def test_after_a_hiccup_all_goes_on_at_once(debts: Debts) -> None:
+    one = debts.replica()
+    await debts.owe("OR28", 50)
+    debts.remote.ends["OR28"] = lambda: Transient("silence")
+    await debts.turn(one)
+    debts.remote.ends.clear()
+    debts.clock.advance(LATER)
+    assert [await debts.turn(one) for _ in range(2)] == [1, 49]
+
+
 async def test_calls_under_way_stay_within_the_ramp_while_the_worker_runs(debts: Debts) -> None:
     one, stop = debts.replica(), asyncio.Event()
     await debts.fail(one)
@@ -455,7 +469,8 @@ async def test_a_failure_while_few_calls_go_out_closes_the_account_again(debts: 
     ends = iter([Transient("silence")])
     debts.remote.ends["OR21"] = lambda: next(ends, None)
     assert await debts.turn(one) == 8
-    assert await debts.turn(one) == 0
+    debts.clock.advance(LATER)
+    assert await debts.turn(one) == 0, "as after a probe that failed"
     debts.clock.advance(LATER)
     assert [await debts.turn(one) for _ in range(3)] == [1, 2, 4]
 
@@ -463,6 +478,8 @@ async def test_a_failure_while_few_calls_go_out_closes_the_account_again(debts: 
 async def test_a_look_while_an_outcome_is_being_stored_unleashes_nothing(shop: Shop) -> None:
     breaker = shop.orders.breaker
     await shop.orders.note(SILENCE, times=3)
+    shop.clock.advance(LATER)
+    await shop.orders.note(SILENCE)
     await breaker.look()
     async with shop.orders.outbox.transaction() as tx:
         await breaker.note(tx, SHOP, None)
