@@ -11,13 +11,22 @@ from typing import Any, Literal
 import pytest
 from playwright.async_api import Browser, Page, expect
 
+from services.control_room.links import case_url
 from services.control_room.pages import Room
 from shared.events.cases import CaseClosed
 from tests.kit.flow import NOW
-from tests.kit.pages import PASSWORD, Teller, captured, project, received, stale_source, unmapped_sku
+from tests.kit.pages import PASSWORD, Teller, asked, captured, project, received, stale_source, unmapped_sku
 
 SKU_CASE = "/cases/unmapped-sku/worten-pt/W-58213377-A/SOCKS-6PACK"
+CASES = (
+    asked("order-cancelled-while-shipped", "order/worten-pt/W-1"),
+    asked("product-incomplete", "category/worten-pt/2034/mugs-and-cups-of-a-rather-long-name"),
+    asked("product-incomplete", "attribute/worten-pt/2034/a_rather_long_field_code_of_the_operator"),
+    asked("ledger-type-unknown", "transaction-type/worten-pt/A_RATHER_LONG_TYPE_OF_A_TRANSACTION"),
+)
+"""Cases with forms that the day does not need."""
 PAGES = {
+    **{case.case_id: case_url(case.case_id) for case in CASES},
     "flow": "/",
     "cases": "/cases",
     "cases closed": "/cases?closed=1",
@@ -33,6 +42,9 @@ PAGES = {
     "products refused": "/offers?show=products",
     "skus": "/mappings/sku",
     "carriers": "/mappings/carrier",
+    "categories": "/mappings/category",
+    "attributes": "/mappings/attribute",
+    "accounts": "/mappings/account",
     "carrier": "/mapping/carrier?marketplace=worten-pt&left=dpd",
     "rules": "/rules",
     "rule": "/rule?marketplace=worten-pt&shop=*&rule=stock-buffer",
@@ -113,8 +125,10 @@ async def visiting(
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
 async def test_every_page_fits_its_screen_and_can_be_read_in_light_and_dark(
-    browser: Browser, address: str, size: tuple[int, int], tmp_path: Path
+    browser: Browser, address: str, room: Room, size: tuple[int, int], tmp_path: Path
 ) -> None:
+    async with room.database.transaction() as rows:
+        await project(rows, [received(case, 1) for case in CASES])
     wrong = {}
     async with visiting(browser, address, size) as page:
         for name, path in PAGES.items():
