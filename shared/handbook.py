@@ -817,8 +817,8 @@ _ENTRIES: Final = (
         owner_team="catalogue",
         severity="normal",
         steps=(
-            "A category: map the SFCC category to one of the operator's (mapping kind `category`). Products without one "
-            "get a primary category in SFCC.",
+            "A category: map the SFCC category to one of the operator's (mapping kind `category`). Products without "
+            "one get a primary category in SFCC.",
             "A field: map an SFCC attribute to it (mapping kind `attribute`), and fill that attribute in SFCC.",
             "The products go out by themselves within half an hour.",
         ),
