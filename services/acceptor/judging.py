@@ -83,6 +83,7 @@ CODES: Final = {
     REFUSED_ANSWER: "acceptance-answer-refused",
 }
 """The case that asks a person about each kind of problem."""
+RESERVATION_REFUSED: Final = "acceptance-reservation-refused"
 RETRY_STOCK: Final = timedelta(minutes=5)
 """OCI is asked again so often for what it did not have, beside every word of newer stock."""
 LOOK_AGAIN: Final = timedelta(hours=1)
@@ -436,6 +437,8 @@ class Judging:
             if order.short:
                 await close_cases(tx, about=about(order), code="accepted-without-stock", outcome="overtaken")
                 order = msgspec.structs.replace(order, short=False)
+            if held.state == "failed":
+                await close_cases(tx, about=about(order), code=RESERVATION_REFUSED, outcome="overtaken")
             return self._owe_release(order, owed)
         short = bool(lacking(order))
         if held.state == "none" or held.wanted != wanted or (held.state == "held" and short and ask_again):

@@ -20,6 +20,7 @@ import msgspec
 from services.acceptor import store
 from services.acceptor.decision import Wish, share_out
 from services.acceptor.judging import (
+    RESERVATION_REFUSED,
     AnswerRequest,
     Judging,
     Kinds,
@@ -29,6 +30,7 @@ from services.acceptor.judging import (
     settled_reservation,
 )
 from services.acceptor.model import ENDED, WAITING, Known
+from shared.breaker import blames_account
 from shared.cases import close_cases, open_case
 from shared.clock import BusinessClock
 from shared.configuration import Site
@@ -38,7 +40,7 @@ from shared.events.decisions import OrderReservationReleased, OrderStockReserved
 from shared.mirakl.client import MiraklClient
 from shared.mirakl.lookup import OrdersLookup
 from shared.mirakl.orders import LineAnswer, Order
-from shared.obligations import Absent, Attempt, Done, GivenUp, Happened, Kind, Retry, Settled
+from shared.obligations import Absent, Attempt, Done, GivenUp, Happened, Kind, Retry, Settled, cause_of
 from shared.outbox import Transaction
 from shared.settings import ShopSettings
 from shared.sfcc.client import SfccClient
@@ -50,7 +52,6 @@ PATIENT: Final = Retry(first_seconds=1.0, longest_seconds=60.0, for_seconds=None
 for our own idea of the deadline may still be in time for the marketplace's."""
 _NAMESPACE: Final = uuid.UUID("6a1b2f2e-6f0c-5f0e-9f5e-0d1c5f8a7b31")
 PARTIAL_DISABLED: Final = "ORDER_PARTIAL_ACCEPTANCE_DISABLED"
-RESERVATION_REFUSED: Final = "acceptance-reservation-refused"
 _CLOSED: Final = 409
 _GONE: Final = (404, 409)
 
@@ -151,9 +152,14 @@ class Desk:
         """OCI shows a document only to who puts it: the same content once more changes nothing.
 
         Raises:
-            Refused: as the put.
+            Refused: the key or the permission.
         """
-        return Happened(msgspec.to_builtins(await self.reserve(request, attempt)))
+        try:
+            return Happened(msgspec.to_builtins(await self.reserve(request, attempt)))
+        except Refused as error:
+            if blames_account(error):
+                raise
+            return Absent()
 
     async def reserved(self, settled: Settled[StockRequest], tx: Transaction) -> None:
         """Publish what OCI holds, and look at the order with it."""
@@ -165,7 +171,7 @@ class Desk:
             return  # Another content was asked for meanwhile, or nothing any more.
         match settled.outcome:
             case Done(result=result, by=by):
-                if order.reservation.state == "failed":
+                if order.asked:
                     await close_cases(tx, about=settled.about, code=RESERVATION_REFUSED, explanation="Reserved now.")
                 seen = Held(
                     reserved={wish.line_id: Decimal(wish.units) for wish in request.wanted}, answered_at=tx.time
@@ -217,7 +223,8 @@ class Desk:
             tx,
             RESERVATION_REFUSED,
             about=settled.about,
-            cause=settled.about,
+            # Asked of the obligation: a person who put things right has it done once more.
+            cause=cause_of(tx.service, settled.obligation_id),
             due_at=order.due_at,
             money_at_risk=order.facts.total_price,
             marketplace=order.facts.marketplace,
@@ -256,9 +263,14 @@ class Desk:
         """Cancelling once more tells, and changes nothing.
 
         Raises:
-            Refused: as the cancellation.
+            Refused: the key or the permission.
         """
-        await self.release(request, attempt)
+        try:
+            await self.release(request, attempt)
+        except Refused as error:
+            if blames_account(error):
+                raise
+            return Absent()
         return Happened()
 
     async def released(self, settled: Settled[ReleaseRequest], tx: Transaction) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from aiokafka import AIOKafkaConsumer
@@ -22,7 +22,7 @@ from shared.codec import decode
 from shared.database import Database, migrate
 from shared.envelope import from_record
 from shared.events.base import Event
-from shared.events.control import MappingSet, OperatorAnsweredOrder
+from shared.events.control import MappingSet, OperatorAnsweredOrder, OperatorSettledObligation
 from shared.events.decisions import LineAnswer
 from shared.events.stock import OfferStockComputed
 from shared.obligations import Pace
@@ -108,6 +108,22 @@ class Answering:
                 lines=tuple(
                     LineAnswer(line_id=line, accepted=accepted, reason="operator") for line, accepted in answers.items()
                 ),
+            )
+        )
+
+    async def settle_by_hand(self, code: str, outcome: Literal["happened", "did-not-happen", "give-up"]) -> None:
+        """A person says what became of the obligation that a case asks about."""
+        cause = await self.database.fetchval("SELECT cause FROM cases WHERE code = $1 AND closed_at IS NULL", code)
+        _, service, obligation_id = cause.split("/")
+        await self.ground.put(
+            OperatorSettledObligation(
+                about=cause,
+                by="u-operator",
+                role="operations",
+                at=self.ground.mirakl.clock.now(),
+                service=service,
+                obligation_id=obligation_id,
+                outcome=outcome,
             )
         )
 

@@ -31,6 +31,7 @@ from tests.services.acceptor.kit import Answering, answering, until
 from tests.services.order_ingestor.kit import mirakl_config
 
 ACCEPTED = "order.accepted.v1"
+REFUSED = "acceptance-reservation-refused"
 RELEASED = "order.reservation-released.v1"
 
 
@@ -265,6 +266,25 @@ async def test_while_sfcc_is_away_fresh_stock_is_proof_enough_and_what_is_not_pr
         await here.told(proven, "order.stock-reserved.v1", seconds=60.0)
     assert here.reserved("P000001") == here.reserved("P000002") == 2
     assert not [code for code in await here.cases() if code.startswith("accept")]
+
+
+async def test_a_reservation_that_was_refused_is_made_once_somebody_has_put_its_cause_right(here: Answering) -> None:
+    sku = here.skus()[0]
+    await here.map((sku, "P000001"))
+    [order_id] = await here.sell((sku, 1))
+    await here.fault(here.ground.sfcc_url, kind="status", operation="putReservation", status=400)
+    async with here.services():
+        await until(lambda: refused_by_oci(here))
+        await here.ground.control(here.ground.sfcc_url, "DELETE", "/faults")
+        await here.settle_by_hand(REFUSED, "did-not-happen")
+        accepted = (await here.told(order_id, ACCEPTED))[-1]
+    assert isinstance(accepted, OrderAccepted)
+    assert here.reserved("P000001") == 1
+    assert await answered(here)
+
+
+async def refused_by_oci(here: Answering) -> bool:
+    return REFUSED in await here.cases()
 
 
 async def test_two_orders_are_never_accepted_on_the_same_units(here: Answering) -> None:
