@@ -138,15 +138,16 @@ class Proving:
     async def end(self, made: Mapping[str, Any], ending: Ending, *, has_report: bool) -> None:
         """Read the report where there is one, then settle every line; a crash in between goes on here again."""
         if has_report and not await self._read_report(made):
-            # Errors without a report: which lines they are nobody knows.
+            # Errors without a report, or without a name: which lines they are nobody knows.
             ending = "lost"
         while await patiently(lambda end_blockers: self._settle_some(made, ending, end_blockers)):
             self.beat()
         log.info("stock_import_ended", account=self.shop.account, source=made["import_id"], status=ending)
 
     async def _read_report(self, made: Mapping[str, Any]) -> bool:
-        """Note the reasons of the refused lines; whether there is a report."""
+        """Note the reasons of the refused lines; whether there is a report that says of every one which it is."""
         batch: dict[str, str] = {}
+        nameless = 0
 
         async def keep() -> None:
             await self.outbox.database.execute(
@@ -162,7 +163,11 @@ class Proving:
         try:
             async with aclosing(self.client.api.read_stock_import_errors(made["import_id"])) as lines:
                 async for line in lines:
-                    batch[line.sent.get("offer-sku", "")] = line.reason[:500] or "refused without a reason"
+                    sku = line.sent.get("offer-sku", "")
+                    if not sku:
+                        nameless += 1
+                        continue
+                    batch[sku] = line.reason[:500] or "refused without a reason"
                     if len(batch) >= AT_ONCE:
                         await keep()
         except Refused as error:
@@ -170,7 +175,9 @@ class Proving:
                 raise
             return False
         await keep()
-        return True
+        if nameless:
+            log.warning("import_report_unclear", account=self.shop.account, source=made["import_id"], count=nameless)
+        return not nameless
 
     async def _settle_some(self, made: Mapping[str, Any], ending: Ending, end_blockers: bool) -> bool:
         """Settle the next lines; whether there are more. The last ones end the import."""
@@ -209,6 +216,7 @@ class Proving:
             if ending == "complete":
                 good = [line_case(*self.key, row["shop_sku"]) for row in ordered if row["reason"] is None]
                 await close_cases(tx, case_ids=good, explanation="A newer quantity was taken.")
+                await self._close_summaries(tx)
             if len(lines) == AT_ONCE:
                 await tx.execute(
                     "DELETE FROM import_lines WHERE import = $1 AND line <= $2", made["id"], lines[-1]["line"]
@@ -224,6 +232,24 @@ class Proving:
                 tx.time - KEPT,
             )
             return False
+
+    async def _close_summaries(self, tx: Transaction) -> None:
+        """A case that stands for very many lines ends once each of them was taken, is not sold, or has its own case."""
+        summaries = await tx.fetch(
+            "SELECT case_id FROM cases WHERE closed_at IS NULL AND code = $1 AND starts_with(about, $2)",
+            LINE_CASE,
+            f"stock-import/{self.shop.account}/",
+        )
+        if summaries and not await tx.fetchval(
+            """SELECT EXISTS (SELECT FROM offers AS o
+                   WHERE (marketplace, shop) = ($1, $2) AND rejected AND product_id IS NOT NULL AND NOT EXISTS (
+                       SELECT FROM cases AS c WHERE c.closed_at IS NULL AND c.code = $3
+                         AND c.about = concat_ws('/', 'offer', o.marketplace, o.shop, o.shop_sku)))""",
+            *self.key,
+            LINE_CASE,
+        ):
+            ids = [row["case_id"] for row in summaries]
+            await close_cases(tx, case_ids=ids, explanation="Every other line was taken, or has a case of its own.")
 
     def _event(
         self, made: Mapping[str, Any], row: Mapping[str, Any], ending: Ending, tx: Transaction

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from services.inventory_publisher import proving
 from shared.events.stock import OfferStockConfirmed, OfferStockRejected
 from tests.services.inventory_publisher.kit import OUTSIDE, Ground, ground, until
 
@@ -95,3 +98,45 @@ async def open_cases(here: Ground, wanted: dict[str, int]) -> bool:
 
 async def quiet(here: Ground, sku: str) -> bool:
     return (await here.offer(sku))["resend_at"] is None
+
+
+async def test_beyond_a_limit_refused_lines_share_one_case_that_ends_with_the_last_of_them(
+    kafka_bootstrap: str, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proving, "MOST_CASES", 2)
+    async with ground(kafka_bootstrap, database_url, tmp_path, oci=False) as here:
+        missing, product = [f"MISSING-{n}" for n in range(4)], f"{here.market}-A"
+        await here.map((here.skus[0], product), *((sku, product) for sku in missing))
+        async with here.service():
+            await until(lambda: known(here, 5))
+            await here.put(here.level(product, 3, here.sometime(-5)), source=OUTSIDE)
+            await until(lambda: open_cases(here, {"stock-line-rejected": 3}))
+            cases = await here.database.fetch("SELECT about FROM cases WHERE about LIKE 'offer/%'")
+            of_their_own = {row["about"].rpartition("/")[2] for row in cases}
+            assert len(of_their_own) == 2
+            # One of the others is not sold any more, then the last of them: nothing is left that the case stands for.
+            one, last = sorted(set(missing) - of_their_own)
+            await here.unmap(one)
+            await here.put(here.level(product, 4, here.sometime(-4)), source=OUTSIDE)
+            await until(lambda: here.confirmed({here.skus[0]: 4}))
+            assert (await here.cases()).count("stock-line-rejected") > 2
+            await here.unmap(last)
+            await here.put(here.level(product, 5, here.sometime(-3)), source=OUTSIDE)
+            await until(lambda: open_cases(here, {"stock-line-rejected": 2}))
+
+
+async def test_a_report_that_does_not_name_its_lines_proves_none_of_the_others(
+    kafka_bootstrap: str, database_url: str, tmp_path: Path
+) -> None:
+    async with ground(kafka_bootstrap, database_url, tmp_path, oci=False) as here:
+        sku, product = here.skus[0], f"{here.market}-A"
+        await here.map((sku, product), ("MISSING", product))
+        report = '"line";"error-message"\n"2";"refused"\n'
+        await here.fault(kind="status", operation="STO03", status=200, body=report, count=1)
+        async with here.service():
+            await until(lambda: known(here, 2))
+            await here.put(here.level(product, 3, here.sometime(-5)), source=OUTSIDE)
+            await until(lambda: here.confirmed({sku: 3}))
+            await until(lambda: open_cases(here, {"stock-line-rejected": 1}))
+        first, *_ = [one for one in await here.said(OfferStockRejected) if one.shop_sku == sku]
+        assert (first.outcome, first.reason) == ("unknown", None)

@@ -31,7 +31,7 @@ from shared.codec import decode
 from shared.database import Database, migrate
 from shared.envelope import from_record
 from shared.events.base import Event
-from shared.events.catalog import OfferMapped
+from shared.events.catalog import OfferMapped, OfferUnmapped
 from shared.events.control import OperatorDecidedHold
 from shared.events.decisions import OrderStockReserved, ReservedLine
 from shared.events.orders import OrderCaptured, OrderChanged, OrderFacts, OrderLine
@@ -211,6 +211,10 @@ class Ground:
                 for sku, product in pairs
             )
         )  # fmt: skip
+
+    async def unmap(self, sku: str) -> None:
+        """Nobody sells this offer any more."""
+        await self.put(OfferUnmapped(marketplace=self.market, shop="2001", shop_sku=sku, unmapped_at=self.clock.now()))
 
     def order(self, number: int, state: str, *lines: tuple[str, str, int], fulfilled_by: str = "DEFAULT") -> OrderFacts:
         """An order as order-ingestor tells of it: lines of SKU, product and pieces; the first word is its capture."""
