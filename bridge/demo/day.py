@@ -203,7 +203,7 @@ class Day:
 
     async def _evening(self) -> None:
         self.tell("The shops are closed. What is under way comes to its end.")
-        # Parcels of the renamed carrier go on when the marketplaces' lists are read again, a day later.
+        # A shop may read the list of carriers once a day: where that is used up, parcels of the renamed one wait.
         await self._until(lambda: self._all_shipped(but_renamed=True), "every order is answered and shipped")
 
     async def _all_shipped(self, *, but_renamed: bool = False) -> bool:
