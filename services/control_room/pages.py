@@ -371,13 +371,15 @@ class Room:
         case = fold_case(queries.told(history))
         order, line = await self._order_of(case), None
         held = await queries.held_offers(self.database, case_id)
-        found = views.remedies(case, order, holds=bool(held))
+        alike = await queries.cases_with_cause(self.database, case.cause) if case.cause and case.is_open else []
+        alike = [other for other in alike if other["case_id"] != case_id]
+        told = [msgspec.json.decode(other["facts"], type=dict[str, str]) for other in alike]
+        found = views.remedies(case, order, holds=bool(held), alike=told)
         mapped = next((remedy for remedy in found if remedy.kind == "map"), None)
         if mapped is not None and "left" in mapped.fields:
             line = await queries.mapping(
                 self.database, mapped.fields["marketplace"], mapped.fields["kind"], mapped.fields["left"]
             )
-        alike = await queries.cases_with_cause(self.database, case.cause) if case.cause and case.is_open else []
         return await self._render(
             request,
             "case.html",
@@ -391,7 +393,7 @@ class Room:
             order=order,
             line=_mapping_line(line),
             held=held,
-            alike=[other for other in alike if other["case_id"] != case_id],
+            alike=alike,
         )
 
     async def _order_of(self, case: Case) -> Order | None:

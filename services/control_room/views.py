@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -101,13 +101,20 @@ class Remedy:
     """Values that are offered: the marketplace's carriers, candidates for a SKU."""
 
 
-def remedies(case: Case, order: Order | None = None, *, holds: bool = False) -> list[Remedy]:
+def remedies(
+    case: Case,
+    order: Order | None = None,
+    *,
+    holds: bool = False,
+    alike: Iterable[Mapping[str, str]] = (),
+) -> list[Remedy]:
     """What can be done about a case here, by what it is about and by its cause.
 
     `mapping/…` as cause or object asks for a line of a mapping table, as do `category/…`, `attribute/…` (a
     field of the marketplace, for which an SFCC attribute is wanted) and `transaction-type/…`; `order/…` for an
     answer while the order waits for one; `obligation/…` for what became of a call; `hold/…` for a decision, as
-    does a case that offers are held for, which `holds` says.
+    does a case that offers are held for, which `holds` says. Facts of `alike` cases, which one fix closes too,
+    add to what a line of a table may hold: the catalogue knows the products with an offer's EAN, the order does not.
     """
     if not case.is_open:
         return []
@@ -116,7 +123,8 @@ def remedies(case: Case, order: Order | None = None, *, holds: bool = False) -> 
         kind, _, key = (ref or "").partition("/")
         parts = key.split("/", 2)
         if line := _line_asked_for(kind, parts):
-            found.append(Remedy("map", line, _choices(case.facts)))
+            choices = [choice for facts in (case.facts, *alike) for choice in _choices(facts)]
+            found.append(Remedy("map", line, list(dict.fromkeys(choices))))
         elif kind == "obligation" and len(parts) >= 2:
             service, _, number = key.partition("/")
             found.append(Remedy("settle", {"about": str(ref), "service": service, "obligation_id": number}))

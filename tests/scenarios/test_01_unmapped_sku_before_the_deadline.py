@@ -45,6 +45,9 @@ async def test_the_order_is_held_and_paged_at_once_and_again_at_the_cliff_then_t
             await here.map_by_hand(unknown, "P000002")
             events = await here.told(order_id, "order.accepted.v1")
 
+            mapped = await here.database.fetchrow('SELECT "right", by FROM mapping_versions WHERE "left" = $1', unknown)
+            assert mapped is not None
+            assert (mapped["right"], mapped["by"]) == ("P000002", "u-operator"), "the audit shows who"
         held = next(event for event in events if isinstance(event, OrderAnswerHeld))
         assert held.reason == "unmapped-sku"
         decided, accepted = events[-2:]

@@ -219,6 +219,33 @@ async def test_an_address_that_is_not_there_says_so_in_words(room: Room) -> None
 # What is done ---------------------------------------------------------------------------------------
 
 
+async def test_an_orders_case_offers_what_the_catalogue_knows_of_the_same_sku(
+    room: Room, database: Database, case_id: str
+) -> None:
+    teller = Teller.new()
+    teller.tell(
+        CaseOpened(
+            case_id="case-of-the-offer",
+            code="offer-sku-unmapped",
+            service="catalog-publisher",
+            about="offer/worten-pt/2034/SOCKS",
+            title="An offer sells no known product",
+            what_to_do="Map it.",
+            owner_team="catalogue",
+            severity="normal",
+            opened_at=NOW,
+            cause="mapping/worten-pt/sku/SOCKS",
+            facts={"EAN": "5601234567913", "candidates": "SOCKS-BY-EAN"},
+        ),
+        NOW,
+        service="catalog-publisher",
+    )
+    async with visit(room, "olga") as olga:
+        assert "SOCKS-BY-EAN" not in await olga.get(case_url(case_id))
+        await tell(database, *teller.told)
+        assert 'value="SOCKS-BY-EAN"' in await olga.get(case_url(case_id))
+
+
 async def test_a_sku_mapped_in_its_case_is_published_with_its_audit(
     room: Room, database: Database, case_id: str
 ) -> None:
