@@ -450,7 +450,7 @@ _ENTRIES: Final = (
             "Settle the obligation as did-not-happen: the reservation is tried again.",
             "If the deadline comes near, answer the order by hand.",
         ),
-        closes="The answer, or the order's end at the marketplace.",
+        closes="The reservation, the answer, or the order's end.",
     ),
     Entry(
         code="accepted-without-stock",
@@ -501,7 +501,10 @@ _ENTRIES: Final = (
             "Create the offer, or take its mapping away where it is not to be sold there.",
             "The quantity goes out again with the offer's next change, or once the offer is seen at the marketplace.",
         ),
-        closes="The first quantity of the offer that is taken, or a person, where it is not to be sold there.",
+        closes=(
+            "The first quantity of the offer that is taken, or a person, where it is not to be sold there. A case "
+            "about an import stands for all its lines beyond the first 500 and closes with the last of them."
+        ),
     ),
     Entry(
         code="stock-import-stuck",
