@@ -45,10 +45,6 @@ def run(serve: Callable[[asyncio.Event], Awaitable[None]], *, drain_seconds: flo
 
     `serve` is given the stop event. A second signal leaves at once.
     """
-    if sys.argv[1:]:
-        sys.exit(
-            f"{Path(sys.argv[0]).stem} takes no arguments, not even {sys.argv[1]}: docs/settings.md says its settings"
-        )
     # Before anything can fail: structlog's own way to show an error prints locals, secrets among them.
     set_up_logs(Path(sys.argv[0]).stem, f"pid-{os.getpid()}")
     tune_garbage_collection()
@@ -65,6 +61,13 @@ def run(serve: Callable[[asyncio.Event], Awaitable[None]], *, drain_seconds: flo
         status = EXIT_FAILED
     sys.stdout.flush()
     sys.exit(status)
+
+
+def script(serve: Callable[[asyncio.Event], Awaitable[None]]) -> NoReturn:
+    """The console script of a service that has no commands: `run`, unless it is given an argument."""
+    if sys.argv[1:]:
+        sys.exit(f"{Path(sys.argv[0]).name} takes no arguments, not even {sys.argv[1]}: see docs/settings.md")
+    run(serve)
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:

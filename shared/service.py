@@ -1,7 +1,7 @@
 """What every service is made of, opened together and run side by side; a service adds its handlers and loops.
 
     def main() -> None:
-        run(lambda stop: serve(load(ACCEPTOR), stop))
+        script(lambda stop: serve(load(ACCEPTOR), stop))
 
     async def serve(settings: ServiceSettings, stop: asyncio.Event) -> None:
         async with open_service(ACCEPTOR, settings, own=MIGRATIONS) as service:

@@ -27,7 +27,7 @@ from shared.budget import CallBudget
 from shared.clients import mirakl_client, sfcc_client
 from shared.errors import Transient
 from shared.http import open_session
-from shared.lifecycle import run
+from shared.lifecycle import script
 from shared.obligations import Obligations, Pace
 from shared.service import Service, open_service
 from shared.settings import ServiceSettings, load
@@ -42,7 +42,7 @@ _EVERY_SECONDS: Final = 0.3
 
 def main() -> None:
     """The console script."""
-    run(lambda stop: serve(load(ACCEPTOR), stop))
+    script(lambda stop: serve(load(ACCEPTOR), stop))
 
 
 async def serve(settings: ServiceSettings, stop: asyncio.Event, *, telemetry: bool = True, pace: Pace = PACE) -> None:

@@ -28,7 +28,7 @@ from shared.clients import sfcc_client
 from shared.errors import Transient
 from shared.http import open_session
 from shared.leases import Leases
-from shared.lifecycle import Loop, run
+from shared.lifecycle import Loop, script
 from shared.service import Service, open_service
 from shared.settings import ServiceSettings, load
 from shared.topics import CATALOG
@@ -39,7 +39,7 @@ TEND_EVERY: Final = timedelta(seconds=30)
 
 def main() -> None:
     """The console script."""
-    run(lambda stop: serve(load(CATALOG), stop))
+    script(lambda stop: serve(load(CATALOG), stop))
 
 
 async def serve(settings: ServiceSettings, stop: asyncio.Event, *, telemetry: bool = True) -> None:

@@ -25,7 +25,7 @@ from shared.clients import mirakl_client
 from shared.errors import Transient
 from shared.http import open_session
 from shared.leases import Leases
-from shared.lifecycle import run
+from shared.lifecycle import script
 from shared.service import Service, open_service
 from shared.settings import ServiceSettings, load
 from shared.topics import LEDGER
@@ -36,7 +36,7 @@ TEND_EVERY: Final = timedelta(minutes=5)
 
 def main() -> None:
     """The console script."""
-    run(lambda stop: serve(load(LEDGER), stop))
+    script(lambda stop: serve(load(LEDGER), stop))
 
 
 async def serve(

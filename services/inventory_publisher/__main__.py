@@ -35,7 +35,7 @@ from shared.database import patiently
 from shared.errors import Transient
 from shared.http import open_session
 from shared.leases import Leases
-from shared.lifecycle import run
+from shared.lifecycle import script
 from shared.service import Service, open_service
 from shared.settings import ServiceSettings, load
 from shared.topics import INVENTORY
@@ -47,7 +47,7 @@ FALLS_KEPT: Final = timedelta(days=1)
 
 def main() -> None:
     """The console script."""
-    run(lambda stop: serve(load(INVENTORY), stop))
+    script(lambda stop: serve(load(INVENTORY), stop))
 
 
 async def serve(

@@ -33,7 +33,7 @@ from shared.database import Database
 from shared.errors import Transient
 from shared.http import open_session
 from shared.leases import Leases
-from shared.lifecycle import run
+from shared.lifecycle import script
 from shared.obligations import Obligations, Owed, Pace, owe_all
 from shared.service import Service, open_service
 from shared.settings import ServiceSettings, load
@@ -48,7 +48,7 @@ _WAKE_AT_ONCE: Final = 500
 
 def main() -> None:
     """The console script."""
-    run(lambda stop: serve(load(INGESTOR), stop))
+    script(lambda stop: serve(load(INGESTOR), stop))
 
 
 async def serve(

@@ -26,7 +26,7 @@ from shared.clock import BusinessClock
 from shared.database import Database
 from shared.http import open_session
 from shared.leases import Leases
-from shared.lifecycle import run
+from shared.lifecycle import script
 from shared.obligations import Obligations, Pace
 from shared.service import Service, open_service
 from shared.settings import ServiceSettings, load
@@ -40,7 +40,7 @@ PACE: Final = Pace(workers=16, per_account=8)
 
 def main() -> None:
     """The console script."""
-    run(lambda stop: serve(load(NOTIFIER), stop))
+    script(lambda stop: serve(load(NOTIFIER), stop))
 
 
 async def serve(

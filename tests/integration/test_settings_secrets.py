@@ -137,12 +137,12 @@ async def test_no_secret_appears_in_logs_errors_traces_or_the_process_list(tmp_p
             '"env:SFCC_SLAS_CLIENT_SECRET"': '"env:SHOPPER_SECRET"',
             '# account_manager_url = "https://account.demandware.com"': f'account_manager_url = "{url}"',
             '# scapi_url = "https://kv7kzm78.api.commercecloud.salesforce.com"': f'scapi_url = "{url}"',
-            '["kafka-1:9092", "kafka-2:9092"]': '["127.0.0.1:1"]',
+            '# bootstrap_servers = ["kafka-1:9092", "kafka-2:9092"]': 'bootstrap_servers = ["127.0.0.1:1"]',
             '# security_protocol = "PLAINTEXT"': 'security_protocol = "SASL_PLAINTEXT"',
             '# sasl_username = "bridge"': 'sasl_username = "bridge"',
             '# sasl_password = "file:/run/secrets/kafka"': f'sasl_password = "file:{tmp_path}/kafka"',
             '# password = "file:/run/secrets/postgres"': f'password = "file:{tmp_path}/postgres"',
-            "127.0.0.1:5432": "127.0.0.1:1",
+            '# url = "postgresql://bridge@127.0.0.1:5432/': 'url = "postgresql://bridge@127.0.0.1:1/',
         }
         text = template()
         for old, new in replaced.items():
