@@ -87,8 +87,8 @@ async def open_case(
         """INSERT INTO cases AS c (case_id, code, about, cause, severity, opened, opened_at)
            VALUES ($1, $2, $3, $4, $5, $6::jsonb, $7)
            ON CONFLICT (case_id) DO UPDATE SET severity = excluded.severity, steps = '{}', opened = excluded.opened,
-               opened_at = excluded.opened_at, closed_at = NULL, closed = NULL, version = c.version + 1
-           WHERE c.closed_at IS NOT NULL AND NOT ($8 AND c.closed ->> 'outcome' = 'settled-by-operator'
+               opened_at = excluded.opened_at, closed_at = NULL, closed = NULL, settled = false, version = c.version + 1
+           WHERE c.closed_at IS NOT NULL AND NOT ($8 AND c.settled
                AND c.opened -> 'facts' IS NOT DISTINCT FROM excluded.opened -> 'facts') RETURNING version""",
         case_id,
         code,
@@ -159,8 +159,14 @@ async def close_cases(
     """
     if cause is None and about is None and case_ids is None:
         raise ValueError("name the cause, what the cases are about or their ids: else all open cases would be closed")
+    by_hand = outcome == "settled-by-operator"
+    # Where the trouble itself has ended, what a person closed before was about that one and not about the next.
     rows = await tx.fetch(
-        """SELECT case_id, code, version FROM cases
+        """WITH ended AS (
+               UPDATE cases SET settled = false
+               WHERE settled AND NOT $5 AND ($1::text IS NULL OR cause = $1) AND ($2::text IS NULL OR about = $2)
+                 AND ($3::text IS NULL OR code = $3) AND ($4::text[] IS NULL OR case_id = ANY($4)))
+           SELECT case_id, code, version FROM cases
            WHERE closed_at IS NULL AND ($1::text IS NULL OR cause = $1) AND ($2::text IS NULL OR about = $2)
              AND ($3::text IS NULL OR code = $3) AND ($4::text[] IS NULL OR case_id = ANY($4))
            ORDER BY case_id FOR UPDATE""",
@@ -168,6 +174,7 @@ async def close_cases(
         about,
         code,
         case_ids,
+        by_hand,
     )
     closings = [
         CaseClosed(
@@ -183,11 +190,12 @@ async def close_cases(
     if not closings:
         return []
     await tx.execute(
-        """UPDATE cases AS c SET closed_at = $3, closed = n.closed::jsonb, version = c.version + 1
+        """UPDATE cases AS c SET closed_at = $3, closed = n.closed::jsonb, version = c.version + 1, settled = $4
            FROM unnest($1::text[], $2::text[]) AS n(case_id, closed) WHERE c.case_id = n.case_id""",
         [closing.case_id for closing in closings],
         [msgspec.json.encode(closing).decode() for closing in closings],
         tx.time,
+        by_hand,
     )
     for row, closing in zip(rows, closings, strict=True):
         tx.publish(closing, sequence=row["version"] + 1)

@@ -256,6 +256,12 @@ async def test_what_a_person_closed_by_hand_opens_again_only_with_something_new(
     await ask("order-not-linked", "Another reason")
     assert await is_open(case_id)
 
+    assert len(await close_as(outbox, "acceptor", closing(case_id))) == 1
+    async with outbox.transaction() as tx:
+        assert await close_cases(tx, about="order/x/1", code="order-not-linked") == [], "the trouble has ended"
+    await ask("order-not-linked", "Another reason")
+    assert await is_open(case_id), "the same trouble, a second time"
+
     settled = await ask(CODE, "as before")
     async with outbox.transaction() as tx:
         await close_cases(tx, case_ids=[settled], outcome="settled-by-operator", by="u-olga")
