@@ -496,7 +496,9 @@ class CallBudget:
                 assert row is not None  # no account's row is ever deleted
                 if row["changed_at"] >= left_at:
                     return row["gap"], row["gap"]
-                gap = gap_after(call.load, row["gap"])
+                # What was told long ago says nothing about today.
+                before = row["gap"] if row["changed_at"] > left_at - _LOAD_HOLDS else 0.0
+                gap = gap_after(call.load, before)
                 await rows.execute(
                     "UPDATE bridge.loads SET gap = $2, changed_at = $3 WHERE account = $1", call.account, gap, now
                 )

@@ -344,6 +344,17 @@ async def test_calm_answers_let_the_writes_flow_again(replicas: Replicas) -> Non
     assert await replicas.world.database.fetchval("SELECT gap FROM bridge.loads") == 0.0
 
 
+async def test_a_load_of_days_ago_says_nothing_about_today(replicas: Replicas) -> None:
+    gate = replicas.gate()
+    for word in ("first", "second", "third"):
+        await replicas.call(gate, word, CREATE, account="sfcc", purpose="deadline", answer=saying("THROTTLE"))
+        replicas.clock.advance(timedelta(minutes=1))
+    heavy = await replicas.world.database.fetchval("SELECT gap FROM bridge.loads")
+    replicas.clock.advance(timedelta(days=3))
+    await replicas.call(gate, "today", CREATE, account="sfcc", answer=saying("WARN"))
+    assert await replicas.world.database.fetchval("SELECT gap FROM bridge.loads") < heavy / 8
+
+
 async def test_silence_and_failures_are_no_word_of_calm(replicas: Replicas) -> None:
     gate = replicas.gate()
     await replicas.call(gate, "first", CREATE, account="sfcc", answer=saying("WARN"))
