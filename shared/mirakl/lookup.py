@@ -39,6 +39,8 @@ class OrdersLookup:
         answer = self._waiting.get(order_id)
         if answer is None:
             answer = self._waiting[order_id] = asyncio.get_running_loop().create_future()
+            # Whoever asked may be gone by the time it fails.
+            answer.add_done_callback(lambda told: told.cancelled() or told.exception())
         if self._reader is None or self._reader.done():
             # Nobody's context: the call belongs to all, whatever becomes of the lease of the first who asked.
             self._reader = asyncio.get_running_loop().create_task(self._read(), context=Context())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
@@ -102,3 +103,25 @@ async def test_one_who_stops_waiting_takes_nothing_from_the_others() -> None:
             slots.free.release()
         assert await patient is not None
     assert slots.leases == [None, None], "the call is not bound to the lease of whoever asked first"
+
+
+async def test_a_failure_that_nobody_waits_for_any_more_is_no_noise() -> None:
+    noise: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: noise.append(context))
+    slots = Slots()
+    async with serving(lambda arrival: Reply(status=403, body=b"{}")) as wire, open_session() as session:
+        lookup = OrdersLookup(client(session, wire.url, gate=slots))
+        gone = asyncio.create_task(lookup.get("O-1"))
+        await slots.came.wait()
+        gone.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+        patient = asyncio.create_task(lookup.get("O-2"))
+        slots.free.release()
+        slots.free.release()
+        with pytest.raises(Refused):
+            await patient
+    del gone, patient, lookup
+    gc.collect()
+    await asyncio.sleep(0)
+    assert noise == []
