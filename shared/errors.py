@@ -22,6 +22,10 @@ class Transient(BridgeError):
         self.retry_seconds = retry_seconds
 
 
+class NotLive(Transient):
+    """Put off because the shop is only observed: nobody is late, and nothing is wrong."""
+
+
 class Permanent(BridgeError):
     """No retry can help: the record is to blame.
 

@@ -32,7 +32,7 @@ from shared.breaker import Breaker, Look, blames_account, work_name
 from shared.cases import close_cases, open_case
 from shared.clock import monotonic
 from shared.database import Conflict, Database, Disconnected, Locked, Rows, patiently
-from shared.errors import Refused, Transient, UnknownOutcome
+from shared.errors import NotLive, Refused, Transient, UnknownOutcome
 from shared.events.control import OperatorSettledObligation
 from shared.handbook import entry
 from shared.handlers import Received
@@ -915,6 +915,13 @@ class Obligations:
             *(list(column) for column in zip(*ends, strict=True)),
             now,
         )
+        # A shop may be observed for months: of being put off the last record is kept, while nothing has followed it.
+        await tx.execute(
+            """DELETE FROM obligation_attempts AS a USING unnest($1::bigint[], $2::int[]) AS n(id, number)
+               WHERE a.obligation_id = n.id AND a.number < n.number AND a.result = 'observed'""",
+            [claimed.id for claimed, _ in batch],
+            [claimed.number for claimed, _ in batch],
+        )
         if not changes:
             return
         await tx.execute(
@@ -1156,6 +1163,8 @@ def _result_of(ended: Ending) -> tuple[str, str]:
             return "refused", f"{ended.status} {ended.code}: {ended}"[:1000]
         case UnknownOutcome():
             return "unknown", str(ended)[:1000]
+        case NotLive():
+            return "observed", str(ended)[:1000]
         case Transient():
             return "failed", str(ended)[:1000]
 
@@ -1176,7 +1185,7 @@ async def prune(rows: Rows, before: datetime, limit: int = 5_000) -> int:
 
 
 async def measure_owed(database: Database, now: datetime, told: Readings | None = None) -> None:
-    """Set what is owed and how late it is.
+    """Set what is owed and how late it is; what is put off because its shop is observed is owed, and never late.
 
     `told` is the caller's, from one time to the next.
 
@@ -1184,8 +1193,11 @@ async def measure_owed(database: Database, now: datetime, told: Readings | None 
         Transient: PostgreSQL does not answer.
     """
     found = await database.fetch(
-        """SELECT kind, state, count(*) AS owed, greatest(0, extract(epoch FROM $1 - min(due_at)))::float AS late
-           FROM obligations WHERE closed_at IS NULL GROUP BY kind, state""",
+        """SELECT kind, state, count(*) AS owed, greatest(0, extract(epoch FROM $1 - min(due_at) FILTER (
+                      WHERE NOT EXISTS (SELECT FROM obligation_keys AS k
+                                        JOIN obligation_attempts AS a ON a.obligation_id = k.head
+                                        WHERE k.key = o.key AND a.result = 'observed'))))::float AS late
+           FROM obligations AS o WHERE closed_at IS NULL GROUP BY kind, state""",
         now,
     )
     told = told or Readings()

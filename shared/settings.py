@@ -36,7 +36,7 @@ from shared.configuration import (
     meant,
     sasl_mistakes,
 )
-from shared.errors import Fatal, Transient
+from shared.errors import Fatal, NotLive
 from shared.kafka import Address
 from shared.secrets import Secret
 from shared.toml_reader import TomlReader
@@ -132,10 +132,10 @@ class ShopSettings:
         It goes on by itself once the shop is live again. Nobody is to blame for the wait, so no breaker counts it.
 
         Raises:
-            Transient: the stage only observes this shop.
+            NotLive: the stage only observes this shop.
         """
         if self.mode(stage) != "live":
-            raise Transient(f"{stage} observes {self.account}: nothing is sent", retry_seconds=ASK_AGAIN_SECONDS)
+            raise NotLive(f"{stage} observes {self.account}: nothing is sent", retry_seconds=ASK_AGAIN_SECONDS)
 
     @property
     def orders_from(self) -> datetime | None:

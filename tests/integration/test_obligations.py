@@ -16,11 +16,11 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from shared import telemetry
 from shared.database import Disconnected
-from shared.errors import Refused, Transient, UnknownOutcome
+from shared.errors import NotLive, Refused, Transient, UnknownOutcome
 from shared.events.control import OperatorSettledObligation
 from shared.money import Money
 from shared.obligations import Done, GivenUp, Obligations, Pace, Retry, measure_owed, owe, prune, settle_by_person
-from shared.telemetry import new_traceparent
+from shared.telemetry import Metrics, Readings, new_traceparent
 from tests.kit.flow import NOW
 from tests.kit.owed import SHOP, Debtor, Wish, due_order
 from tests.kit.world import World
@@ -631,3 +631,35 @@ async def test_the_call_is_part_of_the_trace_that_owed_it(debtor: Debtor, spans:
 async def test_what_is_owed_and_how_late_it_is_can_be_measured(debtor: Debtor) -> None:
     await debtor.owe("guarded", due=-30)
     await measure_owed(debtor.database, debtor.clock.now())
+
+
+async def test_what_waits_while_its_shop_is_observed_is_never_late_and_leaves_one_record(
+    debtor: Debtor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[bool, list[tuple[float, dict[str, str]]]]] = []
+    await debtor.owe("overwriting", due=-30)
+    await debtor.owe("guarded", number=2, due=-30)
+    replica = debtor.replica()
+
+    async def late() -> float:
+        readings = Readings()
+        monkeypatch.setattr(
+            readings, "set", lambda gauge, values: told.append((gauge is Metrics.overdue, values)), raising=False
+        )
+        told.clear()
+        await measure_owed(debtor.database, debtor.clock.now(), readings)
+        [values] = [values for is_late, values in told if is_late]
+        return max((value for value, _ in values), default=0.0)
+
+    assert await late() >= 30
+    for _ in range(3):
+        debtor.script.ends = [NotLive("observed", retry_seconds=300)]
+        assert await debtor.turn(replica) == 1
+        assert await late() == 0
+        assert await debtor.attempts() == {1: [("call", "observed")]}
+        debtor.clock.advance(timedelta(seconds=301))
+
+    debtor.script.ends = [Transient("no answer")]
+    assert await debtor.turn(replica) == 1
+    assert await late() > 900
+    assert await debtor.attempts() == {1: [("call", "failed")]}
