@@ -284,7 +284,9 @@ class Intake:
             [
                 self.owe_update(order)
                 for (market, _), order in sorted((await store.lock(tx, keys)).items())
-                if order.stage == "created" and (market, order.facts.shop) in self.terms
+                if order.stage == "created"
+                and (terms := self.terms.get((market, order.facts.shop))) is not None
+                and terms.live
             ],
         )
 

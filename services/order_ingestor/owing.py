@@ -389,7 +389,7 @@ class Desk:
 
     async def write_numbers(self, request: LinkRequest, attempt: Attempt) -> Linked:
         """OR04: write the SFCC numbers of at most 100 orders."""
-        self.shops[request.marketplace, request.shop].must_be_live(INGESTOR)
+        self._shop(request).must_be_live(INGESTOR)
         pending = await self._unlinked(request)
         if not pending:
             return Linked()
@@ -410,6 +410,7 @@ class Desk:
 
     async def shows_numbers(self, request: LinkRequest, attempt: Attempt) -> Happened | Absent:
         """Whether the marketplace shows the numbers of all that wait for it."""
+        self._shop(request)
         pending = await self._unlinked(request)
         if pending:
             page = await self.mirakl[request.marketplace, request.shop].read_orders(list(pending), purpose="poll")
@@ -421,6 +422,12 @@ class Desk:
             if any(shown.get(order_id) != number for order_id, number in pending.items()):
                 return Absent()
         return Happened(msgspec.to_builtins(Linked(sent=tuple(pending))))
+
+    def _shop(self, request: LinkRequest) -> ShopSettings:
+        shop = self.shops.get((request.marketplace, request.shop))
+        if shop is None:
+            raise Refused("the shop is not known here any more", operation="OR04", status=410)
+        return shop
 
     async def _unlinked(self, request: LinkRequest) -> dict[str, str]:
         rows = await self.database.fetch(

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from services.order_ingestor.owing import LinkRequest
+from shared.errors import Refused
 from shared.events.control import OperatorSettledObligation
 from shared.mirakl.orders import CancelationRequest
 from tests.services.order_ingestor.kit import Ground, Hands, hands
@@ -157,6 +159,10 @@ async def test_an_update_that_sfcc_refused_is_tried_again_and_its_question_ends(
     await by_hand.work_off()
     assert await here.cases() == ["sfcc-order-not-updated"]
 
+    here.change('mode = "live"', 'mode = "observe"')
+    async with hands(here) as observing, observing.outbox.transaction() as tx:
+        await observing.intake.compare_again(tx)
+    assert await by_hand.owes_nothing()
     await by_hand.compare_again()
 
     assert here.sfcc_order_of(order_id)["status"] == "cancelled"
@@ -252,3 +258,10 @@ async def cancel_one(by_hand: Hands, line: str) -> None:
         order_line_id=line, amount=Decimal(10), shipping_amount=Decimal(0), quantity=1, reason_code="35"
     )
     await client.cancel_lines([part])
+
+
+async def test_the_numbers_of_a_shop_that_was_taken_out_of_the_settings_are_refused(by_hand: Hands) -> None:
+    gone = LinkRequest(marketplace="gone", shop="1")
+    for perform in (by_hand.desk.write_numbers, by_hand.desk.shows_numbers):
+        with pytest.raises(Refused, match="not known here any more"):
+            await perform(gone, None)  # type: ignore[arg-type]
