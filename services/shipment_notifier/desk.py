@@ -488,7 +488,7 @@ class Desk:
             shown = await self.shipments_of(payload.marketplace, payload.shop, [payload.order_id])
             there = any(one.id == payload.shipment_id and same(one.tracking, payload.told) for one in shown)
         else:
-            one = await self.lookups[payload.marketplace, payload.shop].get(payload.order_id)
+            one = await self._lookup(payload).get(payload.order_id)
             there = one is not None and same_on_order(one.shipping_tracking, one.shipping_carrier_code, payload.told)
         return Happened() if there else Absent()
 
@@ -518,7 +518,7 @@ class Desk:
         known = await store.read(self.database, (payload.marketplace, payload.order_id))
         if known is not None and known.state in SHIPPED:
             return Happened()
-        one = await self.lookups[payload.marketplace, payload.shop].get(payload.order_id)
+        one = await self._lookup(payload).get(payload.order_id)
         return Happened() if one is not None and one.order_state in SHIPPED else Absent()
 
     async def shipped(self, settled: Settled[Ship], tx: Transaction) -> None:
@@ -582,9 +582,18 @@ class Desk:
 
     def _client(self, payload: Announce | Track | Ship) -> MiraklClient:
         """For what writes: a shop that was turned back to `observe` is told nothing."""
-        key = payload.marketplace, payload.shop
+        key = self._known_shop(payload)
         self.shops[key].must_be_live(NOTIFIER)
         return self.mirakl[key]
+
+    def _lookup(self, payload: Announce | Track | Ship) -> OrdersLookup:
+        return self.lookups[self._known_shop(payload)]
+
+    def _known_shop(self, payload: Announce | Track | Ship) -> Key:
+        key = payload.marketplace, payload.shop
+        if key not in self.shops:
+            raise Refused("the shop is not known here any more", operation="OR24", status=410)
+        return key
 
 
 # What Mirakl shows -----------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from services.shipment_notifier.desk import Ship
 from services.shipment_notifier.model import Order, Parcel
 from shared.cases import open_case
 from shared.clock import BusinessClock
-from shared.errors import Transient
+from shared.errors import Refused, Transient
 from shared.events.control import OperatorDecidedHold
 from shared.events.shipments import (
     DispatchedLine,
@@ -220,6 +220,10 @@ async def test_what_a_shop_is_owed_waits_while_it_is_only_observed(here: Room) -
         desk.shops = shops | {key: watched}
         with pytest.raises(Transient, match="observes"):
             await desk.ship_order(Ship(marketplace=key[0], shop=key[1], order_id=order_id), None)  # type: ignore[arg-type]
+        gone = Ship(marketplace=key[0], shop="gone", order_id="gone")
+        for perform in (desk.ship_order, desk.is_shipped):
+            with pytest.raises(Refused, match="not known here any more"):
+                await perform(gone, None)  # type: ignore[arg-type]
     assert await here.calls("OR24") == []
 
 
