@@ -511,7 +511,8 @@ _ENTRIES: Final = (
         title="A stock import does not come to its end",
         meaning=(
             "Mirakl took a stock import and has not worked it through for a quarter of an hour. Newer quantities go "
-            "on being sent; nothing of them is confirmed while Mirakl's queue stands."
+            "on being sent; nothing of them is confirmed while Mirakl's queue stands. Or its report has lines without "
+            "a SKU: then nobody knows which were refused, and all of the import goes out again, each time."
         ),
         owner_team="operations",
         severity="high",
@@ -519,7 +520,8 @@ _ENTRIES: Final = (
             "Look at the imports in the marketplace's back office, and at the operator's status page.",
             "Ask the operator when it stays so. Consider closing the shop while quantities are not taken.",
         ),
-        closes="The import's end, whatever it is: its lines are confirmed, refused, or sent again.",
+        closes="The import's end, whatever it is: its lines are confirmed, refused, or sent again. Of reports without "
+        "SKUs: the next import that names every line it refused.",
     ),
     Entry(
         code="stock-import-refused",

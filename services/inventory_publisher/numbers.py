@@ -233,23 +233,32 @@ class Numbers:
         self, tx: Transaction, products: Sequence[str], levels: Mapping[tuple[str, Place], Mapping[str, Any]]
     ) -> dict[tuple[str, Place], Decimal]:
         """SFCC units on marketplace orders that SFCC has not absorbed, by product and place."""
+        # What left before its stock was read asks for nothing: a week of it is not even looked up.
+        read = [
+            (product, *shop, level["as_of"])
+            for (product, place), level in levels.items()
+            for shop, shops_place in self.places.items()
+            if shops_place == place
+        ]
         rows = await tx.fetch(
-            """SELECT l.product_id, l.marketplace, l.shop, l.quantity * l.pack AS units, l.gone_at,
+            """SELECT l.product_id, l.marketplace, l.shop, l.quantity * l.pack AS units,
                       coalesce(r.absorbed, 0) AS absorbed
-               FROM order_lines AS l LEFT JOIN LATERAL (
+               FROM order_lines AS l
+               LEFT JOIN unnest($2::text[], $3::text[], $4::text[], $5::timestamptz[])
+                    AS v(product_id, marketplace, shop, as_of) USING (product_id, marketplace, shop)
+               LEFT JOIN LATERAL (
                    SELECT sum(reserved) AS absorbed FROM reservations AS r WHERE r.absorbed
                      AND (r.marketplace, r.order_id, r.line_id) = (l.marketplace, l.order_id, l.line_id)) AS r ON true
-               WHERE l.product_id = ANY($1)""",
+               WHERE l.product_id = ANY($1) AND (l.gone_at IS NULL OR v.as_of IS NULL OR l.gone_at >= v.as_of)""",
             products,
+            *([one[column] for one in read] for column in range(4)),
         )
         asked: dict[tuple[str, Place], Decimal] = defaultdict(Decimal)
         for row in rows:
             place = self.places.get((row["marketplace"], row["shop"]))
             if place is not None:
-                level = levels.get((row["product_id"], place))
-                read = level is not None and row["gone_at"] is not None and row["gone_at"] < level["as_of"]
                 asked[row["product_id"], place] += units_asked(
-                    Decimal(row["units"]), row["absorbed"], left_before_read=read
+                    Decimal(row["units"]), row["absorbed"], left_before_read=False
                 )
         return asked
 

@@ -133,6 +133,11 @@ class Proving:
     def _about(self, made: Mapping[str, Any]) -> str:
         return f"stock-import/{self.shop.account}/{made['import_id']}"
 
+    @property
+    def _reports(self) -> str:
+        """What a case about reports that name no lines is about."""
+        return f"stock-reports/{self.shop.account}"
+
     # The end ----------------------------------------------------------------------------------------
 
     async def end(self, made: Mapping[str, Any], ending: Ending, *, has_report: bool) -> None:
@@ -140,6 +145,11 @@ class Proving:
         if has_report and not await self._read_report(made):
             # Errors without a report, or without a name: which lines they are nobody knows.
             ending = "lost"
+        if ending == "complete":
+            async with self.outbox.transaction() as tx:
+                await close_cases(
+                    tx, about=self._reports, code=STUCK_CASE, explanation="A newer import names its lines."
+                )
         while await patiently(lambda end_blockers: self._settle_some(made, ending, end_blockers)):
             self.beat()
         log.info("stock_import_ended", account=self.shop.account, source=made["import_id"], status=ending)
@@ -177,6 +187,16 @@ class Proving:
         await keep()
         if nameless:
             log.warning("import_report_unclear", account=self.shop.account, source=made["import_id"], count=nameless)
+            # All of its lines go out again, so until a report names its own nothing is confirmed.
+            async with self.outbox.transaction() as tx:
+                await open_case(
+                    tx,
+                    STUCK_CASE,
+                    about=self._reports,
+                    marketplace=self.key[0],
+                    shop=self.key[1],
+                    facts={"lines without a SKU": str(nameless), "import": made["import_id"]},
+                )
         return not nameless
 
     async def _settle_some(self, made: Mapping[str, Any], ending: Ending, end_blockers: bool) -> bool:

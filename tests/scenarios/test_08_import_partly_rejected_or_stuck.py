@@ -140,3 +140,7 @@ async def test_a_report_that_does_not_name_its_lines_proves_none_of_the_others(
             await until(lambda: open_cases(here, {"stock-line-rejected": 1}))
         first, *_ = [one for one in await here.said(OfferStockRejected) if one.shop_sku == sku]
         assert (first.outcome, first.reason) == ("unknown", None)
+        [asked] = await here.database.fetch(
+            "SELECT closed_at FROM cases WHERE code = 'stock-import-stuck' AND starts_with(about, 'stock-reports/')"
+        )
+        assert asked["closed_at"] is not None
