@@ -42,6 +42,8 @@ LAST_IN_FLIGHT: Final = 64
 """So many, and there is no bound any more."""
 RAMP_WITHIN: Final = timedelta(minutes=2)
 """A process that did not see the outage begins with few calls too, if it ended so lately."""
+RAMP_LASTS: Final = timedelta(minutes=10)
+"""What has answered little by then is not asked much: after that it is as if there had been no outage."""
 _REFUSALS: Final = (401, 403)
 _PROBE_SECONDS: Final = 60.0
 
@@ -124,8 +126,8 @@ class Look:
 class Breaker:
     """The breakers as one process of a service sees them; `holder` is unique per process start.
 
-    `keys` are, per account, the keys that this service sends; `known` all keys of the settings, where a
-    key that is named there no more is to be forgotten.
+    `keys` are, per account, the keys that this service sends; `known` all keys of the settings and `accounts`
+    all accounts, where what is named there no more is to be forgotten.
     """
 
     def __init__(
@@ -137,6 +139,7 @@ class Breaker:
         *,
         keys: Mapping[str, Collection[str]] | None = None,
         known: Collection[str] | None = None,
+        accounts: Collection[str] | None = None,
     ) -> None:
         self.database = database
         self.clock = clock
@@ -144,6 +147,7 @@ class Breaker:
         self.thresholds = thresholds or Thresholds()
         self.keys = {account: tuple(map(_key, names)) for account, names in (keys or {}).items()}
         self._known = None if known is None else [_key(name) for name in known]
+        self._accounts = accounts
         self._failing: dict[str, str | None] = {}
         self._closed: frozenset[str] = frozenset()
         self._probing: frozenset[str] = frozenset()
@@ -155,9 +159,9 @@ class Breaker:
         own = (work_name(account, service, work),) if work else ()
         return (account, *self.keys.get(account, ()), *own)
 
-    def ramping(self, account: str) -> bool:
+    def ramping(self, name: str) -> bool:
         """Whether few calls only go out, since an outage ended a moment ago."""
-        return account in self._ramps
+        return name in self._ramps and self._reopened[name] > self.clock.now() - RAMP_LASTS
 
     async def look(self) -> Look:
         """What is closed off, and what was until a moment ago. Takes no probe."""
@@ -171,8 +175,11 @@ class Breaker:
         self._failing = {row["name"]: row["proof"] for row in rows if row["failing"]}
         closed = {row["name"]: row["retry_at"] for row in rows if row["retry_at"] is not None}
         for row in rows:
-            if row["name"] not in closed and row["reopened_at"] is not None:
-                self._begin_ramp(row["name"], row["reopened_at"])
+            reopened_at = row["reopened_at"]
+            if row["name"] not in closed and reopened_at is not None and reopened_at > now - RAMP_WITHIN:
+                self._begin_ramp(row["name"], reopened_at)
+        for name in [name for name in self._ramps if not self.ramping(name)]:
+            del self._ramps[name]
         self._closed = frozenset(closed)
         self._probing &= self._closed
         for name in closed:
@@ -223,10 +230,7 @@ class Breaker:
             if self._concerns(name, account, tx.service) and (answered if proof is None else proof in heard)
         ]
         if answered:
-            for name in self._ramps.keys() & set(self.names(account, tx.service, work)):
-                self._ramps[name] += times
-                if in_flight(self._ramps[name]) is None:
-                    del self._ramps[name]
+            self._climb(self.names(account, tx.service, work), times)
         if good:
             await self._succeeded(tx, good)
         failed = ""
@@ -242,6 +246,12 @@ class Breaker:
         if self._reopened.get(name) != reopened_at:
             self._reopened[name] = reopened_at
             self._ramps[name] = 0
+
+    def _climb(self, names: Collection[str], answers: int) -> None:
+        for name in self._ramps.keys() & set(names):
+            self._ramps[name] += answers
+            if in_flight(self._ramps[name]) is None:
+                del self._ramps[name]
 
     async def _succeeded(self, tx: Transaction, names: Collection[str]) -> None:
         # Success is the rule and must cost nothing: only what is known to fail is written.
@@ -266,7 +276,7 @@ class Breaker:
     async def _failed(
         self, tx: Transaction, name: str, proof: str | None, account: str, error: BaseException, times: int
     ) -> None:
-        again = name in self._ramps  # the outage goes on, and its end will be an outage's
+        again = self.ramping(name)  # the outage goes on, and its end will be an outage's
         at_once = proof is not None or again
         self._failing[name] = proof
         now = self.clock.now()
@@ -348,7 +358,7 @@ class Breaker:
             await close_cases(tx, cause=f"account/{row['account']}", code=CASE_CODE, explanation=explanation)
 
     async def tend(self, outbox: Outbox) -> None:
-        """To be called now and then: another service's success closes our case too, and so does the key's end."""
+        """To be called now and then: our case ends with another service's success too, and with its thing's end."""
         rows = await self.database.fetch(
             "SELECT account AS name, opened_at FROM bridge.breakers WHERE case_service = $1", outbox.service
         )
@@ -362,10 +372,13 @@ class Breaker:
                               probe_holder = NULL, probe_until = NULL WHERE account = ANY($1)""",
                     forgotten,
                 )
-                await self.close_cases(tx, "The settings name this key no more.")
+                await self.close_cases(tx, "The settings name it no more.")
 
     def _is_forgotten(self, name: str) -> bool:
-        return self._known is not None and name.startswith(_key("")) and name not in self._known
+        """Whether the settings name the key, or the account that it is about, no more: nobody will ever call it."""
+        if name.startswith(_key("")):
+            return self._known is not None and name not in self._known
+        return self._accounts is not None and name.partition(" ")[0] not in self._accounts
 
     @asynccontextmanager
     async def guard(self, account: str, outbox: Outbox) -> AsyncIterator[None]:
@@ -397,6 +410,8 @@ class Breaker:
         if blamed or any(self._concerns(name, account, outbox.service) for name in self._failing):
             async with outbox.transaction() as tx:
                 await self.note(tx, account, error, heard=heard)
+        elif error is None:
+            self._climb(self.names(account), 1)
 
 
 def work_name(account: str, service: str, work: str) -> str:

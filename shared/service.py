@@ -29,7 +29,7 @@ from typing import Final
 
 from shared import gauges, inbox
 from shared.breaker import Breaker
-from shared.clients import all_keys, keys_of
+from shared.clients import SFCC_ACCOUNT, all_keys, keys_of
 from shared.clock import BusinessClock
 from shared.consumer import Consumer, Pace, run_after
 from shared.database import Database, migrate
@@ -101,7 +101,12 @@ class Service:
     def breaker(self, settings: ServiceSettings) -> Breaker:
         """The breakers as this process sees them, of the keys that its stage sends."""
         return Breaker(
-            self.database, self.clock, self.instance, keys=keys_of(settings, self.name), known=all_keys(settings)
+            self.database,
+            self.clock,
+            self.instance,
+            keys=keys_of(settings, self.name),
+            known=all_keys(settings),
+            accounts={SFCC_ACCOUNT, *(shop.account for shop in settings.shops)},
         )
 
     def loop(self, name: str, loop: Loop, *, after: Consumer | None = None) -> None:

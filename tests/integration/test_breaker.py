@@ -475,6 +475,50 @@ async def test_a_failure_while_few_calls_go_out_closes_the_account_again(debts: 
     assert [await debts.turn(one) for _ in range(3)] == [1, 2, 4]
 
 
+async def outage(stage: Stage, clock: ManualClock) -> None:
+    """Silence that a first probe still meets."""
+    for _ in range(3):
+        await stage.note(SILENCE)
+    clock.advance(LATER + timedelta(seconds=1))
+    assert await stage.poll(SILENCE) == "failed"
+    clock.advance(timedelta(minutes=2))
+    assert await stage.poll() == "read"
+
+
+async def test_long_after_an_outage_one_failure_closes_nothing_off_whoever_only_polls(shop: Shop) -> None:
+    await outage(shop.finance, shop.clock)
+    for _ in range(3):
+        shop.clock.advance(timedelta(hours=1))
+        assert await shop.finance.poll() == "read"
+        assert await shop.finance.poll(SILENCE) == "failed"
+        assert await shop.finance.poll() == "read", "one failure is none"
+    assert await shop.cases() == [(UNREACHABLE, False)]
+
+
+async def test_nobody_begins_with_few_calls_for_an_outage_of_a_month_ago(shop: Shop) -> None:
+    await outage(shop.orders, shop.clock)
+    shop.clock.advance(timedelta(days=30))
+
+    await shop.orders.note(SILENCE)
+    assert (await shop.finance.breaker.look()).ramps == {}, "one failure of another stage"
+
+    for _ in range(2):
+        await shop.orders.note(SILENCE)
+    assert (await shop.finance.breaker.look()).closed_off == {SHOP}
+    shop.clock.advance(LATER + timedelta(seconds=1))
+    assert await shop.orders.poll() == "read"
+    assert (await shop.finance.breaker.look()).ramps == {}, "a hiccup"
+
+
+async def test_an_account_that_the_settings_name_no_more_is_forgotten_with_its_case(shop: Shop) -> None:
+    for _ in range(3):
+        await shop.orders.note(SILENCE)
+    now = Breaker(shop.world.database, shop.clock, "after a restart", accounts={"sfcc"})
+    await now.tend(shop.orders.outbox)
+    assert await shop.cases() == [(UNREACHABLE, False)]
+    assert (await now.look()).closed_off == frozenset()
+
+
 async def test_a_look_while_an_outcome_is_being_stored_unleashes_nothing(shop: Shop) -> None:
     breaker = shop.orders.breaker
     await shop.orders.note(SILENCE, times=3)
