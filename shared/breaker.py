@@ -368,8 +368,8 @@ class Breaker:
         if forgotten := [row["name"] for row in rows if self._is_forgotten(row["name"])]:
             async with outbox.transaction() as tx:
                 await tx.execute(
-                    """UPDATE bridge.breakers SET refusals = 0, opened_at = NULL, retry_at = NULL, openings = 0,
-                              probe_holder = NULL, probe_until = NULL WHERE account = ANY($1)""",
+                    """UPDATE bridge.breakers SET failures = 0, refusals = 0, opened_at = NULL, retry_at = NULL,
+                              openings = 0, probe_holder = NULL, probe_until = NULL WHERE account = ANY($1)""",
                     forgotten,
                 )
                 await self.close_cases(tx, "The settings name it no more.")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from shared.breaker import FIRST_IN_FLIGHT, Breaker, BreakerOpen, Thresholds, in_flight
+from shared.breaker import FIRST_IN_FLIGHT, LAST_IN_FLIGHT, Breaker, BreakerOpen, Thresholds, in_flight
 from shared.clients import all_keys, keys_of
 from shared.clock import ManualClock
 from shared.configuration import STAGES
@@ -510,6 +510,27 @@ async def test_nobody_begins_with_few_calls_for_an_outage_of_a_month_ago(shop: S
     assert (await shop.finance.breaker.look()).ramps == {}, "a hiccup"
 
 
+async def test_a_process_that_sees_an_outage_only_minutes_after_its_end_begins_with_all_calls(shop: Shop) -> None:
+    await outage(shop.orders, shop.clock)
+    shop.clock.advance(timedelta(minutes=5))
+    await shop.answers.note(SILENCE)
+    assert (await shop.finance.breaker.look()).ramps == {}
+
+
+async def test_good_polls_end_the_time_of_few_calls(shop: Shop) -> None:
+    await outage(shop.finance, shop.clock)
+    for _ in range(LAST_IN_FLIGHT - FIRST_IN_FLIGHT):
+        assert shop.finance.breaker.ramping(SHOP)
+        assert await shop.finance.poll() == "read"
+    assert not shop.finance.breaker.ramping(SHOP)
+
+
+async def test_a_look_forgets_an_outage_that_nothing_answered_since(shop: Shop) -> None:
+    await outage(shop.finance, shop.clock)
+    shop.clock.advance(timedelta(minutes=11))
+    assert (await shop.finance.breaker.look()).is_calm
+
+
 async def test_an_account_that_the_settings_name_no_more_is_forgotten_with_its_case(shop: Shop) -> None:
     for _ in range(3):
         await shop.orders.note(SILENCE)
@@ -517,6 +538,9 @@ async def test_an_account_that_the_settings_name_no_more_is_forgotten_with_its_c
     await now.tend(shop.orders.outbox)
     assert await shop.cases() == [(UNREACHABLE, False)]
     assert (await now.look()).closed_off == frozenset()
+
+    await shop.orders.note(SILENCE)
+    assert (await now.look()).closed_off == frozenset(), "named again, it is as good as new"
 
 
 async def test_a_look_while_an_outcome_is_being_stored_unleashes_nothing(shop: Shop) -> None:
