@@ -42,7 +42,7 @@ LAST_IN_FLIGHT: Final = 64
 """So many, and there is no bound any more."""
 RAMP_WITHIN: Final = timedelta(minutes=2)
 """A process that did not see the outage begins with few calls too, if it ended so lately."""
-RAMP_LASTS: Final = timedelta(minutes=10)
+RAMP_LASTS: Final = timedelta(hours=1)
 """What has answered little by then is not asked much: after that it is as if there had been no outage."""
 _REFUSALS: Final = (401, 403)
 _PROBE_SECONDS: Final = 60.0

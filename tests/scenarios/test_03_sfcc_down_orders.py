@@ -16,8 +16,8 @@ from services.order_ingestor.__main__ import PACE
 from shared.breaker import FIRST_IN_FLIGHT
 from tests.services.order_ingestor.kit import Ground, ground, until
 
-SPEED = 600.0
-"""Two hours are twelve seconds."""
+SPEED = 300.0
+"""Two hours are 24 seconds."""
 SLOWER = 60.0
 """Five minutes are five seconds: gaps between calls are seen in spite of what a machine takes for one."""
 ANSWER_SECONDS = 0.15
