@@ -31,7 +31,6 @@ from shared.settings import ShopSettings
 log = structlog.get_logger(__name__)
 
 Ending = Literal["complete", "failed", "lost"]
-FIRST_LOOK: Final = timedelta(seconds=2)
 LOOKS: Final = timedelta(seconds=15.5)
 """As often as Mirakl allows (STO02), and a little more."""
 SLOW_LOOKS: Final = timedelta(seconds=60)

@@ -104,11 +104,6 @@ def of_catalog(catalog_id: str) -> Query:
     return {"termQuery": {"fields": ["catalogId"], "operator": "is", "values": [catalog_id]}}
 
 
-def with_ids(product_ids: list[str]) -> Query:
-    """These products."""
-    return {"termQuery": {"fields": ["id"], "operator": "one_of", "values": product_ids}}
-
-
 def modified_between(query: Query, start: str, end: str | None = None) -> Query:
     """Of what `query` finds, what changed from `start` on, before `end`; times as SFCC writes them."""
     limits: dict[str, Any] = {"field": "lastModified", "from": start, "fromInclusive": True}
