@@ -95,11 +95,11 @@ def lines_that_ask(order: OrderFacts, *, adopted: bool) -> Iterable[tuple[OrderL
     ]
 
 
-def units_asked(units: Decimal, absorbed: Decimal, *, left_before_read: bool) -> Decimal:
+def units_asked(units: Decimal, absorbed: Decimal) -> Decimal:
     """Units of one line that must be taken off the ATS, because the ATS as last read does not lack them yet.
 
-    `absorbed` is what was reserved for the line before a read of the product that we have seen; `left_before_read` says
-    that the line left the warehouse before that.
+    `absorbed` is what was reserved for the line before a read of the product that we have seen. A line that left before
+    such a read asks for nothing, and nobody asks about it here.
 
     | the line            | not reserved, or not read since | reserved, and read since          |
     |---------------------|---------------------------------|-----------------------------------|
@@ -110,4 +110,4 @@ def units_asked(units: Decimal, absorbed: Decimal, *, left_before_read: bool) ->
     The reservation of a line that has left stands until the shelf was counted, or the warehouse fulfilled it: either
     way the ATS that is read then lacks its units, and lacks them once.
     """
-    return Decimal(0) if left_before_read else max(Decimal(0), units - absorbed)
+    return max(Decimal(0), units - absorbed)

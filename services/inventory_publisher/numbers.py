@@ -257,9 +257,7 @@ class Numbers:
         for row in rows:
             place = self.places.get((row["marketplace"], row["shop"]))
             if place is not None:
-                asked[row["product_id"], place] += units_asked(
-                    Decimal(row["units"]), row["absorbed"], left_before_read=False
-                )
+                asked[row["product_id"], place] += units_asked(Decimal(row["units"]), row["absorbed"])
         return asked
 
     # The mass-zero guard ----------------------------------------------------------------------------
